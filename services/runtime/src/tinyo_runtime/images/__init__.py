@@ -1,0 +1,1 @@
+"""Images: registry client, OCI layout store, unpacking."""
