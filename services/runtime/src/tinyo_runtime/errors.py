@@ -1,0 +1,108 @@
+"""Errors as callers see them: one sentence, a stable reason, facts (the table in docs/architecture.md).
+
+The same error is a Python exception here, `tinyo.v1.Error` inside streams and batches, and a
+`google.rpc.Status` with ErrorInfo and BadRequest when a whole call fails.
+"""
+
+import contextlib
+import errno
+import functools
+import inspect
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from tinyo.v1.error_pb2 import Error
+
+DOMAIN = "tinyo"
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and never obeys: control characters, bidi marks and the like as in repr()."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class TinyoError(Exception):
+    """What went wrong and what to do about it; text that came from outside is made harmless here."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        message: str,
+        metadata: Mapping[str, str] | None = None,
+        field: str = "",
+    ) -> None:
+        self.code = code
+        self.reason = reason
+        self.message = printable(message)
+        self.metadata = {key: printable(value) for key, value in (metadata or {}).items()}
+        self.field = printable(field)
+        super().__init__(self.message)
+
+    @classmethod
+    def of(cls, error: Exception) -> "TinyoError":
+        """The error as it is to be answered: a full disk has a reason of its own, the unforeseen is INTERNAL."""
+        if isinstance(error, TinyoError):
+            return error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            path = str(error.filename or "")
+            message = f"the disk is full{f' at {path}' if path else ''}: free some space and try again"
+            return cls(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", message, {"path": path})
+        return cls(grpc.StatusCode.INTERNAL, "INTERNAL", str(error) or type(error).__name__)
+
+    def to_proto(self) -> Error:
+        """The error as data."""
+        return Error(
+            code=self.code.value[0],
+            reason=self.reason,
+            message=self.message,
+            metadata=self.metadata,
+            field=self.field,
+        )
+
+    def to_status(self) -> grpc.Status:
+        """The error as the end of a call, for `context.abort_with_status`."""
+        details = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)]
+        if self.field:
+            violation = error_details_pb2.BadRequest.FieldViolation(
+                field=self.field, description=self.message
+            )
+            details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return rpc_status.to_status(status)
+
+
+def answer_errors(method: Any) -> Any:
+    """Makes a method of a service (one answer, or a stream of them) end with the status of its error."""
+
+    @contextlib.asynccontextmanager
+    async def answered(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+        try:
+            yield
+        except (TinyoError, OSError) as error:
+            await context.abort_with_status(TinyoError.of(error).to_status())
+
+    if not inspect.isasyncgenfunction(method):
+
+        @functools.wraps(method)
+        async def answer(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+            async with answered(context):
+                return await method(self, request, context)
+
+        return answer
+
+    @functools.wraps(method)
+    async def stream(self: Any, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async with answered(context), contextlib.aclosing(method(self, request, context)) as answers:
+            async for item in answers:
+                yield item
+
+    return stream
