@@ -1,0 +1,89 @@
+"""One cgroup for each container, in every hierarchy that counts here: v1, hybrid and v2 alike (cgroups(7))."""
+
+import contextlib
+import errno
+import os
+import time
+from pathlib import Path
+
+#: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them.
+CONTROLLERS = ("pids", "memory", "cpu")
+#: Most processes and threads of a container, where nothing else is asked for.
+PIDS_MAX = 4096
+
+
+def hierarchies(mountinfo: str | None = None) -> list[Path]:
+    """Mount points of the cgroup hierarchies to join (proc_pid_mountinfo(5))."""
+    found = []
+    for line in (mountinfo or Path("/proc/self/mountinfo").read_text()).splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2" or (kind == "cgroup" and set(options.split(",")) & set(CONTROLLERS)):
+            found.append(Path(before.split(" ")[4]))
+    return found
+
+
+class Cgroups:
+    """The cgroups of one instance: `HIERARCHY/INSTANCE/ID`."""
+
+    def __init__(self, instance: str) -> None:
+        self.roots = [hierarchy / instance for hierarchy in hierarchies()]
+        for root in self.roots:
+            root.mkdir(exist_ok=True)
+            if (root.parent / "cgroup.subtree_control").exists():
+                for folder in (root.parent, root):
+                    self._enable(folder)
+
+    def _enable(self, folder: Path) -> None:
+        """Hands the controllers that a v2 folder has to its children."""
+        there = set((folder / "cgroup.controllers").read_text().split())
+        wanted = [f"+{name}" for name in CONTROLLERS if name in there]
+        if wanted:
+            (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
+
+    def make(self, id: str) -> list[int]:
+        """Makes the cgroup, sets its limits, and opens its `cgroup.procs` files: write "0" to join."""
+        fds: list[int] = []
+        try:
+            for root in self.roots:
+                folder = root / id
+                folder.mkdir(exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # only the pids hierarchy has it
+                    _write(folder / "pids.max", str(PIDS_MAX))
+                fds.append(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            self.remove(id)
+            raise
+        return fds
+
+    def remove(self, id: str) -> None:
+        """Undoes `make`. The kernel may need a moment to let go of processes that have just ended."""
+        for root in self.roots:
+            deadline = time.monotonic() + 1
+            while True:
+                try:
+                    (root / id).rmdir()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError as error:
+                    if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.002)
+
+    def close(self) -> None:
+        """Takes the instance's own folders away, where no container is left in them."""
+        for root in self.roots:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+
+
+def _write(path: Path, value: str) -> None:
+    """Writes without creating: a file that is not there is a controller that is not there."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)

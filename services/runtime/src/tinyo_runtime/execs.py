@@ -1,0 +1,130 @@
+"""Running a program in a running container: its pipes on one side, a bidirectional stream on the other."""
+
+import asyncio
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from tinyo.runtime.v1.runtime_pb2 import ExecRequest, ExecStart
+from tinyo.v1.container_pb2 import ExitStatus
+from tinyo.v1.stream_pb2 import ExecOutput
+
+from tinyo_runtime.containers import Containers, explain, process_plan
+from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.spawnclient import Process, SpawnError
+
+CHUNK = 32 * 1024
+_numbers = itertools.count(1)
+
+
+async def run(containers: Containers, requests: AsyncIterator[ExecRequest]) -> AsyncIterator[ExecOutput]:
+    """Output as it comes, then the exit. A client that goes away takes the program with it."""
+    first = await anext(aiter(requests), None)
+    if first is None or first.WhichOneof("request") != "start":
+        raise TinyoError(
+            grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", "the first message must say what to run"
+        )
+    process = await start(containers, first.start)
+    output: asyncio.Queue[ExecOutput | None] = asyncio.Queue(maxsize=8)  # a slow client slows the program
+    tasks = [
+        asyncio.ensure_future(drain(process.stdout, "stdout", output)),
+        asyncio.ensure_future(drain(process.stderr, "stderr", output)),
+        asyncio.ensure_future(feed(process, requests)),
+    ]
+    try:
+        for _ in ("stdout", "stderr"):
+            while data := await output.get():
+                yield data
+        exit = await process.exited
+        yield ExecOutput(exit=ExitStatus(code=exit.code, signal=exit.signal))
+    finally:
+        process.kill(signal.SIGKILL)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        containers.spawner.forget(process.id)
+
+
+async def start(containers: Containers, request: ExecStart) -> Process:
+    """Starts the program with the container's environment, user and cgroup."""
+    container = containers.get(request.id)
+    if not container.process:
+        message = f"container {container.config.spec.name!r} is not running: start it first"
+        raise TinyoError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "CONTAINER_NOT_RUNNING",
+            message,
+            {"name": container.config.spec.name},
+        )
+    spec = type(container.config.spec)()
+    spec.CopyFrom(container.config.spec)
+    spec.env.update(request.exec.env)
+    spec.workdir = request.exec.workdir or spec.workdir
+    spec.user = request.exec.user or spec.user
+    image = containers.images.get(container.config.image_digest)
+    cgroups = containers.cgroups.make(request.id)
+    plan = process_plan(spec, image) | {
+        "id": f"{request.id}.{next(_numbers)}.{os.getpid()}",
+        "argv": list(request.exec.command),
+        "container": 0,
+        "cgroups": list(range(1, 1 + len(cgroups))),
+    }
+    try:
+        return await containers.spawner.start(plan, [container.process.pidfd, *cgroups], keep=False)
+    except SpawnError as error:
+        raise explain(error, request.exec.command[0]) from error
+    finally:
+        for fd in cgroups:
+            os.close(fd)
+
+
+async def drain(fd: int, stream: str, output: asyncio.Queue[ExecOutput | None]) -> None:
+    """Reads a pipe to its end into the queue."""
+    os.set_blocking(fd, False)
+    while True:
+        try:
+            data = os.read(fd, CHUNK)
+        except BlockingIOError:
+            await ready(fd, asyncio.get_running_loop().add_reader)
+            continue
+        await output.put(ExecOutput(**{stream: data}) if data else None)
+        if not data:
+            return
+
+
+async def feed(process: Process, requests: AsyncIterator[ExecRequest]) -> None:
+    """Passes input and signals on. A program that no longer reads its input is no error."""
+    os.set_blocking(process.stdin, False)
+    async for request in requests:
+        match request.input.WhichOneof("input"):
+            case "stdin":
+                await write(process, request.input.stdin)
+            case "signal":
+                process.kill(request.input.signal)
+            case "end_of_input":
+                process.close_stdin()
+    process.close_stdin()
+
+
+async def write(process: Process, data: bytes) -> None:
+    """Writes all of it, waiting while the pipe is full."""
+    while data and process.stdin >= 0:
+        try:
+            data = data[os.write(process.stdin, data) :]
+        except BlockingIOError:
+            await ready(process.stdin, asyncio.get_running_loop().add_writer)
+        except BrokenPipeError:
+            process.close_stdin()
+
+
+async def ready(fd: int, add: Callable[..., None]) -> None:
+    """Waits until a descriptor can be read (`add_reader`) or written (`add_writer`)."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    add(fd, lambda: future.done() or future.set_result(None))
+    try:
+        await future
+    finally:
+        (loop.remove_reader if add == loop.add_reader else loop.remove_writer)(fd)

@@ -1,0 +1,46 @@
+"""Boot records: what is true of a container until the next boot, in the run folder (a tmpfs)."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from tinyo.runtime.v1.record_pb2 import BootRecord
+from tinyo.runtime.v1.runtime_pb2 import ContainerState
+
+
+def save(run: Path, state: ContainerState, interface: str) -> None:
+    """Replaces the record of a container in one step."""
+    folder = run / "containers"
+    folder.mkdir(exist_ok=True)
+    ticks = start_ticks(state.pid) if state.pid else 0
+    record = BootRecord(state=state, start_ticks=ticks, interface=interface)
+    new = folder / f".{state.config.id}"
+    new.write_bytes(record.SerializeToString())
+    os.replace(new, folder / state.config.id)
+
+
+def remove(run: Path, id: str) -> None:
+    """Forgets a container; one that has no record is no error."""
+    (run / "containers" / id).unlink(missing_ok=True)
+
+
+def load(run: Path) -> Iterator[BootRecord]:
+    """Every record of this boot. One that cannot be read was never finished, and is taken away."""
+    for path in sorted(run.glob("containers/*")):
+        record = BootRecord()
+        try:
+            record.ParseFromString(path.read_bytes())
+        except DecodeError:
+            path.unlink()
+            continue
+        yield record
+
+
+def start_ticks(pid: int) -> int:
+    """When a process started, in ticks since the boot (proc_pid_stat(5)); 0 when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])

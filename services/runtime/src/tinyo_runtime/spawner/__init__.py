@@ -1,0 +1,1 @@
+"""The spawner: one container's isolation, in order. Standard library only; see __main__.py."""

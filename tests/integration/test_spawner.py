@@ -1,0 +1,312 @@
+"""The spawner and its client on the real kernel: a root file system of busybox, no image, no network."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tinyo_runtime.spawnclient import Exit, Process, SpawnClient, SpawnError
+from tinyo_runtime.spawner import protocol, syscalls
+
+APPLETS = ("sh", "cat", "id", "mount", "echo", "true", "ps", "sleep", "ls", "grep", "readlink", "hostname")
+
+
+@pytest.fixture(scope="module")
+def netns() -> Iterator[int]:
+    """A network namespace that nobody else is in."""
+    found: list[int] = []
+
+    def make() -> None:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        found.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    yield found[0]
+    os.close(found[0])
+
+
+class Box:
+    """One spawner, and a root file system for what it starts."""
+
+    def __init__(self, folder: Path, netns: int) -> None:
+        self.folder, self.netns = folder, netns
+        for name in ("layers/base/bin", "layers/base/etc", "containers/c/upper", "containers/c/work", "root"):
+            (folder / name).mkdir(parents=True)
+        base = folder / "layers/base"
+        (base / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+        (base / "bin/busybox").chmod(0o755)
+        for applet in APPLETS:
+            (base / "bin" / applet).symlink_to("busybox")
+        (base / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n")
+        (base / "etc/group").write_text("wheel:x:10:root,bob\nstaff:x:50:\n")
+        self.client = SpawnClient(folder / "spawner.sock")
+
+    def plan(self, id: str, *argv: str, **more: Any) -> protocol.Message:
+        plan = {
+            "id": id,
+            "argv": list(argv),
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+            "user": "",
+            "cgroups": [],
+            "hostname": "box",
+            "netns": 0,
+            "layers_dir": str(self.folder / "layers"),
+            "layers": ["base"],
+            "upper": "../containers/c/upper",
+            "work": "../containers/c/work",
+            "mount_point": str(self.folder / "root"),
+        }
+        return plan | more
+
+    async def start(self, id: str, *argv: str, **more: Any) -> Process:
+        return await self.client.start(self.plan(id, *argv, **more), [self.netns], keep=True)
+
+    async def run(self, script: str, **more: Any) -> tuple[Exit, str]:
+        """Exit and output (both streams) of a shell script in a container of its own."""
+        process = await self.start("run", "sh", "-c", f"exec 2>&1; {script}", **more)
+        exit = await asyncio.wait_for(process.exited, 20)
+        os.set_blocking(process.stdout, False)
+        output = os.read(process.stdout, 1 << 16).decode()
+        self.client.forget("run")
+        return exit, output
+
+    @property
+    def spawner_pid(self) -> int:
+        assert self.client._child
+        return self.client._child.pid
+
+
+@pytest.fixture
+def box(tmp_path: Path, netns: int) -> Iterator[Callable[[Callable[[Box], Awaitable[None]]], None]]:
+    """Runs a coroutine with a box, and afterwards ends the box's spawner and what it started."""
+    made = Box(tmp_path, netns)
+
+    async def whole(test: Callable[[Box], Awaitable[None]]) -> None:
+        await made.client.open()
+        try:
+            await test(made)
+        finally:
+            for process in made.client.processes.values():
+                process.kill(signal.SIGKILL)
+            os.kill(made.spawner_pid, signal.SIGKILL)
+
+    mounts = Path("/proc/self/mountinfo").read_text()
+    yield lambda test: asyncio.run(whole(test))
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def test_isolation_of_a_plain_container(box: Any) -> None:
+    async def check(box: Box) -> None:
+        _, out = await box.run("grep -E 'Cap|NoNewPrivs|SigIgn' /proc/self/status; hostname; echo $$; umask")
+        status = dict(line.split(":\t") for line in out.splitlines() if ":\t" in line)
+        assert status["CapPrm"] == status["CapEff"] == status["CapBnd"] == "00000000800405fb"
+        assert status["CapInh"] == status["CapAmb"] == "0000000000000000"
+        assert status["NoNewPrivs"] == "1"
+        assert status["SigIgn"] == "0000000000000000"
+        assert out.splitlines()[-3:] == ["box", "1", "0022"]
+        for kind in ("mnt", "pid", "ipc", "uts", "net", "cgroup"):
+            _, inside = await box.run(f"readlink /proc/self/ns/{kind}")
+            assert inside.strip() != os.readlink(f"/proc/self/ns/{kind}")
+
+    box(check)
+
+
+def test_nothing_of_the_host_is_in_reach(box: Any) -> None:
+    async def check(box: Box) -> None:
+        _, out = await box.run("ls /proc/self/fd | grep -v -x -e 0 -e 1 -e 2 -e 3; cat /proc/mounts")
+        assert str(box.folder) not in out
+        assert "/dev/vda" not in out.replace("devtmpfs", "")
+        assert out.startswith("overlay / "), "no descriptor but 0, 1, 2 (and 3, which ls itself has)"
+        for write in (
+            "echo 1 > /proc/sys/kernel/core_pattern",
+            "echo b > /proc/sysrq-trigger",
+            "mkdir /sys/x",
+        ):
+            exit, _ = await box.run(f"({write}) || exit 9")
+            assert exit.code != 0
+        _, out = await box.run("cat /proc/keys /proc/timer_list /proc/interrupts; ls /sys/firmware")
+        assert out == ""
+
+    box(check)
+
+
+@pytest.mark.parametrize(
+    ("more", "step", "errno"),
+    [
+        ({"argv": ["nope"]}, "execute", 2),
+        ({"argv": ["/etc/passwd"]}, "execute", 13),
+        ({"user": "nobody-here"}, "drop_privileges", 22),
+        ({"cwd": "/nowhere"}, "enter_cwd", 2),
+        ({"cwd": "/proc/self/fd/3"}, "enter_cwd", 20),
+        ({"layers": ["missing"]}, "mount_root", 2),
+    ],
+)
+def test_a_failed_step_is_named_and_leaves_nothing(box: Any, more: Any, step: str, errno: int) -> None:
+    async def check(box: Box) -> None:
+        before = sorted(os.listdir(f"/proc/{box.spawner_pid}/fd"))
+        with pytest.raises(SpawnError) as caught:
+            await box.start("a", *more.pop("argv", ["true"]), **more)
+        assert (caught.value.step, caught.value.errno) == (step, errno)
+        exit, _ = await box.run("true")
+        assert exit == Exit(0, 0), "the spawner goes on"
+        await gone(lambda: sorted(os.listdir(f"/proc/{box.spawner_pid}/fd")) == before)
+
+    box(check)
+
+
+async def gone(check: Callable[[], bool]) -> None:
+    """Waits (bounded) for what the spawner does after a message that has no answer."""
+    for _ in range(200):
+        if check():
+            return
+        await asyncio.sleep(0.01)
+    assert check()
+
+
+def test_exit_codes_and_signals(box: Any) -> None:
+    async def check(box: Box) -> None:
+        assert (await box.run("exit 7"))[0] == Exit(7, 0)
+        process = await box.start("s", "sleep", "1000")
+        process.kill(signal.SIGKILL)
+        assert await process.exited == Exit(137, 9)
+
+    box(check)
+
+
+def test_users_and_groups_come_from_the_container(box: Any) -> None:
+    async def check(box: Box) -> None:
+        for user, expected in [
+            ("", "uid=0(root) gid=0 groups=0,10(wheel)"),
+            ("bob", "uid=1000(bob) gid=1001 groups=10(wheel),1001"),
+            ("1000", "uid=1000(bob) gid=1001 groups=10(wheel),1001"),
+            ("bob:staff", "uid=1000(bob) gid=50(staff) groups=50(staff)"),
+            ("7:8", "uid=7 gid=8 groups=8"),
+        ]:
+            _, out = await box.run("id; echo ok > /dev/stdout; grep CapEff /proc/self/status", user=user)
+            assert out.splitlines()[0] == expected
+            assert "ok" in out, "/dev/stdout can be opened again"
+            assert out.endswith(f"{'00000000800405fb' if not user else '0' * 16}\n")
+
+    box(check)
+
+
+def test_mounts_land_inside_the_root_whatever_links_say(box: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("hello")
+
+    async def check(box: Box) -> None:
+        (box.folder / "layers/base/evil").symlink_to("/../../../../../../../etc")
+        fd = syscalls.open_tree(-100, str(source))
+        syscalls.make_private(fd, read_only=True)
+        plan = box.plan("m", "sh", "-c", "cat /etc/deep/er/file; echo x > /evil/deep/er/file")
+        plan["mounts"] = [("/evil/deep/er", 1, True)]
+        process = await box.client.start(plan, [box.netns, fd], keep=True)
+        assert (await process.exited).code == 1
+        assert os.read(process.stdout, 100) == b"hello"
+        os.close(fd)
+        assert not Path("/etc/deep").exists()
+        assert (box.folder / "containers/c/upper/etc/deep/er").is_dir()
+        assert (source / "file").read_text() == "hello"
+
+    box(check)
+
+
+def test_an_image_that_has_links_for_proc_is_refused(box: Any) -> None:
+    async def check(box: Box) -> None:
+        (box.folder / "layers/base/proc").symlink_to("/etc")
+        with pytest.raises(SpawnError) as caught:
+            await box.start("p", "true")
+        assert caught.value.step == "mount_system"
+        assert caught.value.errno == 40
+
+    box(check)
+
+
+def test_exec_joins_everything_of_the_container(box: Any) -> None:
+    async def check(box: Box) -> None:
+        first = await box.start("c", "sh")
+        plan = {
+            "id": "e",
+            "argv": [
+                "sh",
+                "-c",
+                "grep -E 'CapBnd|NoNew' /proc/self/status; for n in /proc/1/ns/*; do readlink $n; done",
+            ],
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+            "user": "",
+            "cgroups": [],
+            "container": 0,
+        }
+        process = await box.client.start(plan, [first.pidfd], keep=False)
+        assert await process.exited == Exit(0, 0)
+        out = os.read(process.stdout, 4096).decode()
+        assert "00000000800405fb" in out
+        assert "NoNewPrivs:\t1" in out
+        for kind in ("mnt", "pid", "ipc", "uts", "net", "cgroup"):
+            assert os.readlink(f"/proc/{first.pid}/ns/{kind}") in out
+        children = Path(f"/proc/{box.spawner_pid}/task/{box.spawner_pid}/children").read_text().split()
+        assert children == [str(first.pid)], "the program that ended was reaped; the spawner is one process"
+
+    box(check)
+
+
+def test_what_is_malformed_ends_the_connection_and_not_the_spawner(box: Any) -> None:
+    async def check(box: Box) -> None:
+        process = await box.start("c", "sh")
+        pid = box.spawner_pid
+        for packet in (
+            b"", b"\0", b"[]", b"{}", b'{"v":2,"op":"start"}', b'{"v":1,"op":"what"}', b'{"v":1,"op":"start"}',
+            b'{"v":1,"op":"start","processes":[{}]}',
+            b'{"v":1,"op":"adopt","id":"x","pid":"y"}', b"[" * 100_000,
+            b'{"v":1,"op":"start","processes":[{"id":"z","netns":99,"cgroups":[],"stdio":[0,1,2],"keep":[]}]}',
+        ):  # fmt: skip
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(10)
+                sock.connect(str(box.folder / "spawner.sock"))
+                while protocol.receive(sock)[0]["op"] != "ready":  # type: ignore[index]
+                    pass
+                if packet:
+                    sock.sendmsg([packet])
+                    assert sock.recv(1000) == b"", packet
+        await gone(lambda: box.client._sock is not None and box.client._ready.is_set())
+        await box.client.open()
+        assert box.spawner_pid == pid
+        process.kill(signal.SIGKILL)
+        assert await process.exited == Exit(137, 9)
+
+    box(check)
+
+
+def test_a_dead_spawner_is_replaced_and_containers_live_on(box: Any) -> None:
+    async def check(box: Box) -> None:
+        process = await box.start("c", "cat")
+        first = box.spawner_pid
+        os.kill(first, signal.SIGKILL)
+        await gone(lambda: box.spawner_pid != first and box.client._ready.is_set())
+        os.write(process.stdin, b"alive")
+        assert os.read(process.stdout, 100) == b"alive"
+        assert (await box.run("exit 3"))[0] == Exit(3, 0)
+        process.kill(signal.SIGKILL)
+        assert (await asyncio.wait_for(process.exited, 10)).code in (-1, 137)
+
+    box(check)
+
+
+def test_the_interpreter_cannot_be_written_by_the_spawners_children(box: Any) -> None:
+    async def check(box: Box) -> None:
+        enter = ["nsenter", f"--mount=/proc/{box.spawner_pid}/ns/mnt", "touch", "/usr/bin/tinyo-attack"]
+        result = subprocess.run(enter, capture_output=True, text=True)
+        assert "Read-only file system" in result.stderr
+
+    box(check)
