@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -194,7 +195,7 @@ class Containers:
                 records.remove(self.run, container.config.id)
                 self.changes.add(WatchResponse(state=container.state, deleted=True))
 
-    def _set_phase(self, container: Container, phase: v1.Phase) -> None:
+    def _set_phase(self, container: Container, phase: v1.Phase.ValueType) -> None:
         container.state.phase = phase
         self.changed(container)
 
@@ -243,7 +244,7 @@ class Changes:
                 await added.wait()
 
 
-def process_plan(spec: v1.ContainerSpec, image: Image) -> dict[str, object]:
+def process_plan(spec: v1.ContainerSpec, image: Image) -> dict[str, Any]:
     """What image and spec together say of the process, as in the spawner's plan."""
     argv = [*image.config.entrypoint, *(spec.command or image.config.cmd)]
     if not argv:

@@ -29,8 +29,8 @@ async def run(containers: Containers, requests: AsyncIterator[ExecRequest]) -> A
     process = await start(containers, first.start)
     output: asyncio.Queue[ExecOutput | None] = asyncio.Queue(maxsize=8)  # a slow client slows the program
     tasks = [
-        asyncio.ensure_future(drain(process.stdout, "stdout", output)),
-        asyncio.ensure_future(drain(process.stderr, "stderr", output)),
+        asyncio.ensure_future(drain(process.stdout, lambda data: ExecOutput(stdout=data), output)),
+        asyncio.ensure_future(drain(process.stderr, lambda data: ExecOutput(stderr=data), output)),
         asyncio.ensure_future(feed(process, requests)),
     ]
     try:
@@ -80,7 +80,9 @@ async def start(containers: Containers, request: ExecStart) -> Process:
             os.close(fd)
 
 
-async def drain(fd: int, stream: str, output: asyncio.Queue[ExecOutput | None]) -> None:
+async def drain(
+    fd: int, wrap: Callable[[bytes], ExecOutput], output: asyncio.Queue[ExecOutput | None]
+) -> None:
     """Reads a pipe to its end into the queue."""
     os.set_blocking(fd, False)
     while True:
@@ -89,7 +91,7 @@ async def drain(fd: int, stream: str, output: asyncio.Queue[ExecOutput | None]) 
         except BlockingIOError:
             await ready(fd, asyncio.get_running_loop().add_reader)
             continue
-        await output.put(ExecOutput(**{stream: data}) if data else None)
+        await output.put(wrap(data) if data else None)
         if not data:
             return
 
@@ -123,7 +125,7 @@ async def ready(fd: int, add: Callable[..., None]) -> None:
     """Waits until a descriptor can be read (`add_reader`) or written (`add_writer`)."""
     loop = asyncio.get_running_loop()
     future = loop.create_future()
-    add(fd, lambda: future.done() or future.set_result(None))
+    add(fd, lambda: None if future.done() else future.set_result(None))
     try:
         await future
     finally:

@@ -55,14 +55,15 @@ def resume(containers: Containers, record: BootRecord) -> None:
     if not process and records.start_ticks(record.state.pid) == record.start_ticks:
         process = take_orphan(containers, record)
     if not process:
-        process = Process(container.config.id, 0, -1, *pipes_to_nothing(), asyncio.Future())
+        process = Process(container.config.id, 0, -1, *pipes_to_nothing(), exited=asyncio.Future())
         process.exited.set_result(Exit(-1, 0))
     containers.running(container, process)
 
 
-def pipes_to_nothing() -> list[int]:
+def pipes_to_nothing() -> tuple[int, int, int]:
     """In place of pipes that were lost: nothing comes out, everything goes in."""
-    return [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(3)]
+    stdin, stdout, stderr = (os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(3))
+    return stdin, stdout, stderr
 
 
 def take_orphan(containers: Containers, record: BootRecord) -> Process | None:
@@ -71,7 +72,7 @@ def take_orphan(containers: Containers, record: BootRecord) -> Process | None:
     with contextlib.suppress(ProcessLookupError):
         pidfd = os.pidfd_open(record.state.pid)
         if records.start_ticks(record.state.pid) == record.start_ticks:  # it was this one that we opened
-            process = Process(container_id, record.state.pid, pidfd, *pipes_to_nothing(), asyncio.Future())
+            process = Process(container_id, record.state.pid, pidfd, *pipes_to_nothing(), exited=asyncio.Future())
             containers.spawner.adopt(process)
             return process
         os.close(pidfd)

@@ -105,7 +105,7 @@ class SpawnClient:
             listener.listen(1)
             self._child = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(spawner_program.__file__)],
-                stdin=listener,
+                stdin=listener.fileno(),
                 start_new_session=True,
                 cwd="/",
                 env={"LANG": "C.UTF-8"},
@@ -206,7 +206,8 @@ class SpawnClient:
                 started.set_result(process)
         elif id not in self.processes and len(fds) == 4:  # from before our time
             exited = asyncio.get_running_loop().create_future()
-            self.processes[id] = Process(id, pid, *fds, exited=exited)
+            pidfd, stdin, stdout, stderr = fds
+            self.processes[id] = Process(id, pid, pidfd, stdin, stdout, stderr, exited)
         else:
             for fd in fds:
                 os.close(fd)
