@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tinyo_runtime import lastwords
 from tinyo_runtime.spawnclient import Exit, Process, SpawnClient, SpawnError
 from tinyo_runtime.spawner import protocol, syscalls
 
@@ -291,14 +292,16 @@ def test_what_is_malformed_ends_the_connection_and_not_the_spawner(box: Any) -> 
 def test_a_dead_spawner_is_replaced_and_containers_live_on(box: Any) -> None:
     async def check(box: Box) -> None:
         process = await box.start("c", "cat")
+        lastwords.become_subreaper()
         first = box.spawner_pid
         os.kill(first, signal.SIGKILL)
         await gone(lambda: box.spawner_pid != first and box.client._ready.is_set())
         os.write(process.stdin, b"alive")
         assert os.read(process.stdout, 100) == b"alive"
         assert (await box.run("exit 3"))[0] == Exit(3, 0)
+        process.close_stdin()  # the new spawner holds it open still
         process.kill(signal.SIGKILL)
-        assert (await asyncio.wait_for(process.exited, 10)).code in (-1, 137)
+        assert await asyncio.wait_for(process.exited, 10) == Exit(137, 9), "nobody else was its parent"
 
     box(check)
 

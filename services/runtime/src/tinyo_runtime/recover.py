@@ -72,7 +72,9 @@ def take_orphan(containers: Containers, record: BootRecord) -> Process | None:
     with contextlib.suppress(ProcessLookupError):
         pidfd = os.pidfd_open(record.state.pid)
         if records.start_ticks(record.state.pid) == record.start_ticks:  # it was this one that we opened
-            process = Process(container_id, record.state.pid, pidfd, *pipes_to_nothing(), exited=asyncio.Future())
+            process = Process(
+                container_id, record.state.pid, pidfd, *pipes_to_nothing(), exited=asyncio.Future()
+            )
             containers.spawner.adopt(process)
             return process
         os.close(pidfd)

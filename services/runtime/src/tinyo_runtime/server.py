@@ -17,7 +17,7 @@ from tinyo.v1.image_pb2 import Image as ImageMessage
 from tinyo.v1.image_pb2 import PullProgress
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_runtime import execs, logreader, recover, settings
+from tinyo_runtime import execs, lastwords, logreader, recover, settings
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import TinyoError, answer_errors
 from tinyo_runtime.images import Image, ImageStore
@@ -199,4 +199,5 @@ def main() -> None:
     if os.geteuid() != 0:
         raise SystemExit("tinyo-runtime needs root: it makes namespaces, mounts and interfaces")
     os.umask(0o077)
+    lastwords.become_subreaper()
     asyncio.run(serve(config))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyo_runtime import lastwords
 from tinyo_runtime.spawner import __main__ as spawner_program
 from tinyo_runtime.spawner import protocol
 
@@ -192,10 +193,11 @@ class SpawnClient:
                 error = SpawnError(message["step"], message["errno"], message["object"])
                 self._failed(id, error)
             case "exited":
-                status, signaled = message["status"], message["signaled"]
-                exit = Exit(128 + status, status) if signaled else Exit(status, 0)
                 if (process := self.processes.get(id)) and not process.exited.done():
-                    process.exited.set_result(exit)
+                    status, signaled = message["status"], message["signaled"]
+                    if status < 0:  # it was never the spawner's child
+                        status, signaled = lastwords.status_of(process.pidfd) or (-1, False)
+                    process.exited.set_result(Exit(128 + status, status) if signaled else Exit(status, 0))
 
     def _started(self, id: str, pid: int, fds: list[int]) -> None:
         if id in self._starting:

@@ -24,29 +24,37 @@ Read = Callable[[int], bytes]
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
-class Counted(io.RawIOBase):
-    """Standard input, and how many bytes came from it."""
+class Layer(io.RawIOBase):
+    """Standard input: how it begins, and how many bytes came from it."""
 
-    count = 0
+    def __init__(self) -> None:
+        self.start = b""
+        while len(self.start) < 4 and (more := os.read(0, 4 - len(self.start))):
+            self.start += more
+        self.count = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        read = os.readv(0, [buffer])
+        if self.count < len(self.start):  # the first read gives back what was looked at
+            read = len(self.start)
+            buffer[:read] = self.start
+        else:
+            read = os.readv(0, [buffer])
         self.count += read
         return read
 
 
-def decompressed(compressed: io.BufferedReader, media_type: str) -> Read:
+def decompressed(layer: Layer, media_type: str) -> Read:
     """How to read the archive; Refused when it is not compressed as its media type says."""
-    start = compressed.peek(4)[:4]
-    found = "gzip" if start.startswith(_GZIP) else "zstd" if start == _ZSTD else "tar"
+    found = "gzip" if layer.start.startswith(_GZIP) else "zstd" if layer.start == _ZSTD else "tar"
     said = media_type.replace("+", ".").rpartition(".")[2]
     if said not in ("tar", "gzip", "zstd"):
         raise Unsupported(f"layers of type {media_type!r} are not known")
     if said != found:
         raise Refused(f"the layer is said to be {said}, but is {found}")
+    compressed = io.BufferedReader(layer, CHUNK)
     if found == "gzip":
         return igzip.IGzipFile(fileobj=compressed).read  # type: ignore[no-untyped-call]
     if found == "zstd":
@@ -70,7 +78,7 @@ def _zstd(compressed: io.BufferedReader) -> Read:
     return read
 
 
-def unpack(read: Read, compressed: Counted) -> dict[str, object]:
+def unpack(read: Read, layer: Layer) -> dict[str, object]:
     """Fills the current root. Raises Refused and OSError."""
     digest = hashlib.sha256()
     size = 0
@@ -80,8 +88,8 @@ def unpack(read: Read, compressed: Counted) -> dict[str, object]:
         chunk = read(CHUNK)
         digest.update(chunk)
         size += len(chunk)
-        if size > min(MAX_SIZE, ALLOWANCE + MAX_RATIO * compressed.count):
-            raise Refused(f"the layer unpacks to more than {size} bytes from {compressed.count}")
+        if size > min(MAX_SIZE, ALLOWANCE + MAX_RATIO * layer.count):
+            raise Refused(f"the layer unpacks to more than {size} bytes from {layer.count}")
         return chunk
 
     stream = Stream(fill)
@@ -98,12 +106,12 @@ def unpack(read: Read, compressed: Counted) -> dict[str, object]:
 def main() -> None:
     """Every way to end prints one line; exit code 0 means that the line can be relied on."""
     folder, media_type = sys.argv[1:]
-    compressed = Counted()
     verdict: dict[str, object]
     try:
-        read = decompressed(io.BufferedReader(compressed, CHUNK), media_type)
+        layer = Layer()
+        read = decompressed(layer, media_type)
         confine(folder)
-        verdict = unpack(read, compressed)
+        verdict = unpack(read, layer)
     except Unsupported as error:
         verdict = {"error": "unsupported", "message": str(error)}
     except (Refused, EOFError, isal_zlib.IsalError, igzip.BadGzipFile) as error:

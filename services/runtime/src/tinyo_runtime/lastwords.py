@@ -1,0 +1,40 @@
+"""How a process ended that the present spawner never was the parent of.
+
+When a spawner dies its processes become children of the runtime (a child subreaper), which may wait for
+them; those of a spawner that outlived its runtime become children of init, and since Linux 6.15 the
+kernel still says how they ended to whoever holds a pidfd.
+"""
+
+import fcntl
+import os
+import struct
+
+from tinyo_runtime.spawner import syscalls
+
+PR_SET_CHILD_SUBREAPER = 36
+PIDFD_INFO_EXIT = 0x8
+PIDFD_INFO_SIZE = 64  # PIDFD_INFO_SIZE_VER0, in which the exit code comes last
+PIDFD_GET_INFO = 3 << 30 | PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11  # _IOWR(PIDFS_IOCTL_MAGIC, 11, …)
+
+
+def become_subreaper() -> None:
+    """Orphans of our spawner become our children (PR_SET_CHILD_SUBREAPER(2const))."""
+    syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def status_of(pidfd: int) -> tuple[int, bool] | None:
+    """Exit code or signal of a process that ended, and whether it was a signal; None when nobody can say."""
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        return (result.si_status, result.si_code != os.CLD_EXITED) if result else None
+    except ChildProcessError:
+        pass
+    info = bytearray(struct.pack("Q", PIDFD_INFO_EXIT).ljust(PIDFD_INFO_SIZE, b"\0"))
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+    except OSError:  # before Linux 6.13 there is no such call
+        return None
+    mask, status = struct.unpack_from("Q52xi", info)
+    if not mask & PIDFD_INFO_EXIT:
+        return None
+    return (os.WTERMSIG(status), True) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), False)
