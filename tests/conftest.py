@@ -1,0 +1,33 @@
+"""What every test gets: nobody escapes, and nothing is left behind."""
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clean import assert_clean, snapshot
+
+pytest_plugins = ["tests.support.cover"]
+
+PR_SET_CHILD_SUBREAPER = 36
+HERE = Path(__file__).parent
+#: Tests that touch the machine.
+ON_THE_MACHINE = [HERE / name for name in ("integration", "e2e", "faults")]
+
+
+def pytest_configure() -> None:
+    """A service that outlives what started it becomes our child, where `assert_clean` finds it."""
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+@pytest.fixture(autouse=True)
+def clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A leak fails the test that made it. Fixtures of a wider scope are there before and after."""
+    if not any(request.path.is_relative_to(folder) for folder in ON_THE_MACHINE):
+        yield
+        return
+    baseline = snapshot()
+    yield
+    assert_clean(baseline)
