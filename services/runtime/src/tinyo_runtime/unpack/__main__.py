@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
@@ -54,7 +55,7 @@ def decompressed(layer: Layer, media_type: str) -> Read:
         raise Unsupported(f"layers of type {media_type!r} are not known")
     if said != found:
         raise Refused(f"the layer is said to be {said}, but is {found}")
-    compressed = io.BufferedReader(layer, CHUNK)
+    compressed = cast(BinaryIO, io.BufferedReader(layer, CHUNK))
     if found == "gzip":
         return igzip.IGzipFile(fileobj=compressed).read  # type: ignore[no-untyped-call]
     if found == "zstd":
@@ -62,7 +63,7 @@ def decompressed(layer: Layer, media_type: str) -> Read:
     return compressed.read
 
 
-def _zstd(compressed: io.BufferedReader) -> Read:
+def _zstd(compressed: BinaryIO) -> Read:
     import zstandard  # rare, and slow to load
 
     reader = zstandard.ZstdDecompressor(max_window_size=128 << 20).stream_reader(
@@ -114,7 +115,7 @@ def main() -> None:
         verdict = unpack(read, layer)
     except Unsupported as error:
         verdict = {"error": "unsupported", "message": str(error)}
-    except (Refused, EOFError, isal_zlib.IsalError, igzip.BadGzipFile) as error:
+    except (Refused, EOFError, isal_zlib.IsalError, igzip.BadGzipFile) as error:  # type: ignore[misc]
         verdict = {"error": "corrupt", "message": str(error)}
     except MemoryError:
         verdict = {"error": "corrupt", "message": "the layer needs too much memory"}

@@ -35,6 +35,7 @@ class Tree:
     """The folder of one layer while it is filled; `finish` after the last entry."""
 
     def __init__(self, root: int) -> None:
+        os.fchmod(root, 0o755)
         self.entries = 0
         #: Device nodes, and attributes that this file system cannot hold.
         self.skipped = 0
