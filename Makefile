@@ -29,7 +29,7 @@ help: ## list the targets
 setup: $(VENV)/.installed ## install what running needs: Debian packages, an environment, the services
 
 demo: setup ## bring up the first example, look at it from all sides, take it away again
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python scripts/demo.py
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m scripts.demo
 
 test: $(VENV)/.developing ## run every check and every test
 	@VENV=$(VENV) scripts/test $(TESTS)
@@ -45,7 +45,7 @@ budget: ## count code lines, by module and of the core
 
 bench: setup ## measure side by side with docker, crun and runc
 	@scripts/apt docker.io containerd crun runc busybox-static
-	@$(VENV)/bin/python bench/run.py
+	@$(VENV)/bin/python -m bench.run
 
 compose-dev: setup ## bring up docker-compose.dev.yml with the real engine, and the example in it
 	@scripts/apt docker.io docker-compose mmdebstrap
