@@ -1,0 +1,158 @@
+"""A real registry on loopback (Debian's docker-registry), and the token service that it can ask for.
+
+with registry(tmp_path) as host:              # "127.0.0.1:41234"
+    busybox_image(host, "demo")
+"""
+
+import base64
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+SERVICE = "registry.test"
+
+
+@contextmanager
+def registry(folder: Path, token_realm: str = "", certificate: Path | None = None) -> Iterator[str]:
+    """Runs a registry with its state and log in `folder`; yields "127.0.0.1:PORT" when it answers.
+
+    With `token_realm` (the URL of a `token_service`) it wants tokens signed by `certificate`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    address = f"127.0.0.1:{free_port()}"
+    config = {
+        "version": "0.1",
+        "log": {"accesslog": {"disabled": False}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": address},
+    }
+    if token_realm:
+        config["auth"] = {
+            "token": {
+                "realm": token_realm,
+                "service": SERVICE,
+                "issuer": SERVICE,
+                "rootcertbundle": str(certificate),
+            }
+        }
+    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
+        )
+    try:
+        _await_answer(process, address, folder / "log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def requests(folder: Path) -> list[str]:
+    """What the registry in `folder` was asked since its start: "GET /v2/demo/manifests/latest" and the like."""
+    lines = (folder / "log").read_text(errors="replace").splitlines()
+    quoted = [line.split('"')[1] for line in lines if '"GET /v2/' in line and not line.startswith("time=")]
+    return [line.rpartition(" HTTP/")[0] for line in quoted]
+
+
+@contextmanager
+def token_service(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """A service that gives a token for whatever scope is asked; yields its URL, its certificate and the queries."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    queries: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            query = urllib.parse.urlparse(self.path).query
+            queries.append(query)
+            token = _token(key, certificate, dict(urllib.parse.parse_qsl(query)).get("scope", ""))
+            body = json.dumps({"token": token}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with served(Handler) as address:
+        yield f"http://{address}/token", certificate, queries
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """An HTTP server on loopback that answers as `handler` says: for registries that lie."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_answer(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    while process.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://{address}/v2/", timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return  # it wants a token
+        except OSError:
+            time.sleep(0.01)  # the program has no other way to say that it is ready
+    raise RuntimeError(f"docker-registry ended: {log.read_text()}")
+
+
+def _token(key: Path, certificate: Path, scope: str) -> str:
+    """A JSON web token as docker-registry wants it: RS256, with the certificate in its header."""
+    kind, _, rest = scope.partition(":")
+    name, _, actions = rest.rpartition(":")
+    pem = certificate.read_text().split("-----")[2].replace("\n", "")
+    now = int(time.time())
+    header = {"typ": "JWT", "alg": "RS256", "x5c": [pem]}
+    claims = {
+        "iss": SERVICE,
+        "aud": SERVICE,
+        "sub": "anyone",
+        "jti": str(time.monotonic_ns()),
+        "nbf": now - 60,
+        "iat": now,
+        "exp": now + 600,
+        "access": [{"type": kind, "name": name, "actions": actions.split(",")}] if scope else [],
+    }
+    signed = f"{_base64(json.dumps(header).encode())}.{_base64(json.dumps(claims).encode())}"
+    signature = subprocess.run(
+        ["openssl", "dgst", "-sha256", "-sign", str(key)],
+        input=signed.encode(),
+        check=True,
+        capture_output=True,
+    )
+    return f"{signed}.{_base64(signature.stdout)}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
