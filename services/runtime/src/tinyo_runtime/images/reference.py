@@ -1,5 +1,6 @@
 """Names of images, as people write them and in their complete form (the grammar of distribution/reference)."""
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from tinyo_runtime.errors import TinyoError
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]{{1,5}})?")
+_REGISTRY = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::([0-9]{{1,5}}))?")
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -43,7 +44,7 @@ class Reference:
         complete = cls(registry, repository, tag if tag or digest else "latest", digest)
         if not (
             len(registry) + len(repository) <= 255
-            and _REGISTRY.fullmatch(registry)
+            and _is_registry(registry)
             and _REPOSITORY.fullmatch(repository)
             and (_TAG.fullmatch(tag) if ":" in name.rpartition("/")[2] else True)
             and (DIGEST.fullmatch(digest) if "@" in text else True)
@@ -56,3 +57,15 @@ class Reference:
                 {"reference": shown},
             )
         return complete
+
+
+def _is_registry(text: str) -> bool:
+    """True for a host name or an address, with or without a port."""
+    if not (match := _REGISTRY.fullmatch(text)) or int(match[2] or 0) > 65535:
+        return False
+    if re.fullmatch(r"\[.*\]|[0-9.]+", match[1]):
+        try:
+            ipaddress.ip_address(match[1].strip("[]"))
+        except ValueError:
+            return False
+    return True

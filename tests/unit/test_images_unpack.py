@@ -1,0 +1,344 @@
+"""The unpacker as a program: hostile archives, odd archives, and what overlayfs needs."""
+
+import gzip
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.images import (
+    GZIP,
+    Member,
+    digest,
+    file,
+    folder,
+    hard_link,
+    layer,
+    member,
+    symlink,
+)
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+ZSTD = TAR + "+zstd"
+
+
+def unpack(data: bytes, target: Path, media_type: str = TAR) -> dict[str, Any]:
+    """Runs the program; its verdict."""
+    target.mkdir(exist_ok=True)
+    command = [sys.executable, "-I", "-m", "tinyo_runtime.unpack", str(target), media_type]
+    done = subprocess.run(command, input=data, capture_output=True, env={})
+    assert done.returncode == 0, done.stderr
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    return verdict
+
+
+def unpacked(target: Path, *members: Member, **options: Any) -> Path:
+    data = layer(*members, **options)
+    verdict = unpack(data, target)
+    assert verdict["diff_id"] == digest(data), verdict
+    assert verdict["size"] == len(data)
+    return target
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The layer's folder; beside it a file that nobody may touch."""
+    (tmp_path / "outside").write_text("untouched")
+    return tmp_path / "layer"
+
+
+@pytest.fixture(autouse=True)
+def untouched(tmp_path: Path) -> Any:
+    yield
+    outside = tmp_path / "outside"
+    if outside.exists():
+        assert outside.read_text() == "untouched" and outside.stat().st_nlink == 1
+        assert sorted(os.listdir(tmp_path)) == ["layer", "outside"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [file("../outside", b"x")],
+        [file("a/../../outside", b"x")],
+        [folder("..")],
+        [symlink("out", ".."), file("out/outside", b"x")],
+        [symlink("out", "/"), file("out/outside", b"x")],
+        [symlink("a", "b"), symlink("b", ".."), file("a/outside", b"x")],
+        [symlink("../outside", "x")],
+        [hard_link("in", "../outside")],
+        [hard_link("in", "/proc/self/exe")],
+        [symlink("out", ".."), hard_link("in", "out/outside")],
+        [hard_link("in", "missing")],
+        [file(".wh...", b"")],
+        [file(".wh..", b"")],
+        [file(".wh.", b"")],
+        [file("a/.wh...", b"")],
+        [file("../.wh.outside", b"")],
+        [file("../.wh..wh..opq", b"")],
+        [symlink("out", ".."), file("out/.wh.outside")],
+        [file("x" * 256, b"")],
+        [file("/".join("d" * 300), b"")],
+        [file("plain", b""), file("plain/below", b"")],
+        [symlink(".", "elsewhere")],
+        [file("f", b"", pax_headers={"path": "../outside"})],
+        [file("f", b"", pax_headers={"GNU.sparse.map": "0,5", "GNU.sparse.size": "3"})],
+        [file("f", b"", pax_headers={"uid": "-1"})],
+        [file("f", b"", pax_headers={"mtime": "1e400"})],
+        [member("odd", b"Q")],
+    ],
+)
+def test_hostile(root: Path, members: list[Member]) -> None:
+    assert unpack(layer(*members), root)["error"] in ("corrupt", "unsupported", "system")
+
+
+def test_absolute_names_are_below_the_root(root: Path) -> None:
+    unpacked(root, file("/etc/motd", b"x"), hard_link("/motd", "/etc/motd"))
+    assert (root / "etc/motd").samefile(root / "motd")
+
+
+def test_links_are_replaced_and_not_written_through(root: Path) -> None:
+    unpacked(
+        root,
+        symlink("f", "../outside"),
+        file("f", b"new"),
+        file("g", b"old"),
+        hard_link("h", "g"),
+        file("h", b"new"),
+    )
+    assert (root / "f").read_bytes() == b"new" and not (root / "f").is_symlink()
+    assert (root / "g").read_bytes() == b"old"
+
+
+def test_later_entries_replace_folders(root: Path) -> None:
+    unpacked(
+        root, folder("d", mode=0o700), file("d/f", b"x"), file("d", b"file"), file("d2/f"), symlink("d2", "d")
+    )
+    assert (root / "d").read_bytes() == b"file"
+    assert os.readlink(root / "d2") == "d"
+
+
+def test_device_nodes_are_skipped(root: Path) -> None:
+    data = layer(
+        member("dev/sda", tarfile.BLKTYPE, devmajor=8), member("dev/null", tarfile.CHRTYPE, devmajor=1)
+    )
+    assert unpack(data, root)["skipped"] == 2
+    assert list(root.iterdir()) == [root / "dev"]
+
+
+def test_attributes(root: Path) -> None:
+    unpacked(
+        root,
+        folder(".", mode=0o711, uid=7, gid=8, mtime=5),
+        folder("d", mode=0o2770, uid=70_000, gid=9, mtime=1_600_000_000.5),
+        file("d/suid", b"x", mode=0o6755, uid=1, gid=2, mtime=1_600_000_000.123),
+        file("below/without/parents", b"x"),
+        file(
+            "x",
+            b"",
+            pax_headers={"SCHILY.xattr.user.a": "b", "SCHILY.xattr.trusted.overlay.redirect": "/etc"},
+        ),
+        file(
+            "y",
+            b"",
+            pax_headers={"SCHILY.xattr.user.overlay.opaque": "y", "SCHILY.xattr.trusted.overlay.opaque": "y"},
+        ),
+    )
+    for path, mode, uid, gid, mtime in (
+        (root, 0o40711, 7, 8, 5 * 10**9),
+        (root / "d", 0o42770, 70_000, 9, 1_600_000_000_500_000_000),
+        (root / "d/suid", 0o106755, 1, 2, 1_600_000_000_123_000_000),
+    ):
+        found = path.stat()
+        assert (found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns) == (mode, uid, gid, mtime)
+    assert (root / "below").stat().st_mode == 0o40755
+    assert os.listxattr(root / "x") == ["user.a"]
+    assert os.listxattr(root / "y") == []
+
+
+def is_whiteout(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def is_opaque(path: Path) -> bool:
+    return "trusted.overlay.opaque" in os.listxattr(path)
+
+
+def test_whiteouts(root: Path) -> None:
+    unpacked(
+        root,
+        file(".wh.gone"),
+        file("a/.wh..wh..opq"),
+        file("a/new"),
+        file(".wh.b"),
+        file("b/new"),
+        folder("c"),
+        file(".wh.c"),
+        file("f", b"new"),
+        file(".wh.f"),
+        file(".wh.g"),
+        file("g", b"new"),
+        file(".wh..wh.plnk/1.2", b"aufs"),
+    )
+    assert is_whiteout(root / "gone")
+    assert is_opaque(root / "a") and is_opaque(root / "b") and is_opaque(root / "c")
+    assert (root / "f").read_bytes() == (root / "g").read_bytes() == b"new"
+    assert sorted(os.listdir(root)) == ["a", "b", "c", "f", "g", "gone"]
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_formats(root: Path, format: int) -> None:
+    """Names beyond 100 bytes, numbers beyond octal fields, times before 1970."""
+    long = "d" * 120 + "/" + "f" * 200
+    unpacked(
+        root,
+        file(long, b"x", uid=3_000_000),
+        symlink("s", "t" * 300),
+        hard_link("h", long),
+        file("t", mtime=-5),
+        format=format,
+    )
+    assert (root / long).stat().st_uid == 3_000_000
+    assert (root / long).samefile(root / "h")
+    assert os.readlink(root / "s") == "t" * 300
+    assert (root / "t").stat().st_mtime == -5
+
+
+def test_ustar_prefix(root: Path) -> None:
+    name = "p" * 90 + "/" + "n" * 90
+    unpacked(root, file(name, b"x"), format=tarfile.USTAR_FORMAT)
+    assert (root / name).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "format",
+    [
+        ["gnu"],
+        ["pax", "--sparse-version=0.0"],
+        ["pax", "--sparse-version=0.1"],
+        ["pax", "--sparse-version=1.0"],
+    ],
+)
+def test_sparse_files(tmp_path: Path, format: list[str]) -> None:
+    """As GNU tar writes them, with more pieces than a header holds."""
+    with open(tmp_path / "sparse", "wb") as sparse:
+        for piece in range(60):
+            sparse.seek(piece * 100_000)
+            sparse.write(b"piece %d" % piece)
+        sparse.truncate(10_000_000)
+    command = [
+        "tar",
+        "-C",
+        tmp_path,
+        "--sparse",
+        "--hole-detection=raw",
+        f"--format={format[0]}",
+        *format[1:],
+    ]
+    data = subprocess.run([*command, "-cf-", "sparse"], check=True, capture_output=True).stdout
+    assert len(data) < 1_000_000
+    assert unpack(data, tmp_path / "layer")["diff_id"] == digest(data)
+    result = tmp_path / "layer/sparse"
+    assert result.read_bytes() == (tmp_path / "sparse").read_bytes()
+    assert result.stat().st_blocks * 512 < 1_000_000
+
+
+def test_global_headers(root: Path) -> None:
+    with tarfile.open(
+        fileobj=(buffer := io.BytesIO()), mode="w", pax_headers={"comment": "x", "uid": "77"}
+    ) as archive:
+        archive.addfile(*_pair(file("f", b"x")))
+    assert unpack(buffer.getvalue(), root)["entries"] == 1
+    assert (root / "f").stat().st_uid == 77
+
+
+def _pair(one: Member) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    return one[0], io.BytesIO(one[1])
+
+
+@pytest.mark.parametrize("media_type", [TAR, GZIP, ZSTD, "application/vnd.docker.image.rootfs.diff.tar.gzip"])
+def test_compression(root: Path, media_type: str) -> None:
+    data = layer(file("f", os.urandom(3_000_000)))
+    assert unpack(compress(data, media_type), root, media_type)["diff_id"] == digest(data)
+    assert (root / "f").stat().st_size == 3_000_000
+
+
+def compress(data: bytes, media_type: str, level: int = 1) -> bytes:
+    if media_type == ZSTD:
+        import zstandard
+
+        return zstandard.compress(data)
+    return gzip.compress(data, level) if media_type.endswith("gzip") else data
+
+
+def test_gzip_in_several_members(root: Path) -> None:
+    data = layer(file("f", b"x" * 10_000))
+    compressed = gzip.compress(data[:700]) + gzip.compress(data[700:])
+    assert unpack(compressed, root, GZIP)["diff_id"] == digest(data)
+
+
+@pytest.mark.parametrize("media_type", [TAR, GZIP, ZSTD])
+@pytest.mark.parametrize("keep", [0.3, 0.999])
+def test_cut_off(root: Path, media_type: str, keep: float) -> None:
+    data = compress(layer(file("f", os.urandom(100_000)), file("g", os.urandom(100_000))), media_type)
+    verdict = unpack(data[: int(len(data) * keep)], root, media_type)
+    assert verdict.get("error") == "corrupt" or (media_type == TAR and keep > 0.9)
+
+
+@pytest.mark.parametrize("media_type", [TAR, GZIP, ZSTD])
+def test_garbage(root: Path, media_type: str) -> None:
+    magic = {TAR: b"", GZIP: b"\x1f\x8b\x08\0", ZSTD: b"\x28\xb5\x2f\xfd"}[media_type]
+    assert unpack(magic + b"garbage" * 10_000, root, media_type)["error"] == "corrupt"
+
+
+@pytest.mark.parametrize(("said", "is_"), [(GZIP, TAR), (TAR, GZIP), (ZSTD, GZIP), (GZIP, ZSTD)])
+def test_media_type_must_match(root: Path, said: str, is_: str) -> None:
+    verdict = unpack(compress(layer(file("f", b"x")), is_), root, said)
+    assert verdict["error"] == "corrupt" and not list(root.iterdir())
+
+
+def test_unknown_media_type(root: Path) -> None:
+    assert unpack(b"", root, "application/vnd.oci.image.layer.v1.tar+encrypted")["error"] == "unsupported"
+
+
+@pytest.mark.parametrize("media_type", [GZIP, ZSTD])
+def test_bomb(root: Path, media_type: str) -> None:
+    """More than a quarter of a GiB out of some kB."""
+    data = layer(file("zeros", bytes(400 << 20)))
+    verdict = unpack(compress(data, media_type, level=9), root, media_type)
+    assert verdict["error"] == "corrupt" and "unpacks to more than" in verdict["message"]
+
+
+def test_empty_layer(root: Path) -> None:
+    assert unpack(b"", root)["entries"] == 0
+    assert unpack(bytes(1024), root)["entries"] == 0
+
+
+def test_confined(root: Path) -> None:
+    """What the program still is once it has read more than a pipe holds, and waits for the rest."""
+    root.mkdir()
+    command = [sys.executable, "-I", "-m", "tinyo_runtime.unpack", str(root), TAR]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(layer(file("f", bytes(1 << 20)))[: 1 << 20])
+        process.stdin.flush()
+        proc = Path(f"/proc/{process.pid}")
+        assert os.readlink(proc / "root") == str(root)
+        assert os.readlink(proc / "ns/net") != os.readlink("/proc/self/ns/net")
+        status = dict(
+            line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line
+        )
+        assert status["NoNewPrivs"] == "1"
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0x8820001B
+        opened = {os.readlink(link) for link in (proc / "fd").iterdir() if link.name not in "012"}
+        assert opened <= {str(root)}
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["error"] == "corrupt"
