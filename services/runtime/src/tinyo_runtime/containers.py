@@ -201,6 +201,7 @@ class Containers:
 
     def changed(self, container: Container) -> None:
         """Writes the boot record and tells the watchers."""
+        container.state.sequence = self.changes.sequence + 1
         records.save(self.run, container.state, container.interface)
         self.changes.add(WatchResponse(state=container.state))
 

@@ -1,0 +1,116 @@
+"""Specs as they are stored: checked against everything that only the node can know, defaults filled in."""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator
+
+import grpc
+from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UNSPECIFIED, Container, ContainerSpec, Port
+
+from tinyo_node.errors import TinyoError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+#: Characters of the longest path, argument or value.
+MAX_TEXT = 128 * 1024
+MAX_CONTAINERS = 10_000
+
+
+def complete(specs: Iterable[ContainerSpec], others: Iterable[Container]) -> list[ContainerSpec]:
+    """Copies with defaults. INVALID_SPEC with every violation when any is wrong; PORT_IN_USE when a port
+    belongs to one of `others`, the containers that stay."""
+    result: list[ContainerSpec] = []
+    violations: dict[str, str] = {}
+    for index, spec in enumerate(specs):
+        spec = ContainerSpec.FromString(spec.SerializeToString())
+        for port in spec.ports:
+            port.protocol = port.protocol or PROTOCOL_TCP
+        for field, text in check(spec):
+            violations.setdefault(f"containers[{index}].{field}", text)
+        result.append(spec)
+    names = [spec.name for spec in result]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            violations[f"containers[{index}].name"] = f"the name {name!r} is used twice"
+    used = [(spec.name, port) for spec in result for port in spec.ports]
+    places = [
+        f"containers[{i}].ports[{j}].host_port" for i, s in enumerate(result) for j in range(len(s.ports))
+    ]
+    for index, (place, (_, port)) in enumerate(zip(places, used, strict=True)):
+        if any(collide(port, earlier) for _, earlier in used[:index]):
+            violations.setdefault(place, f"host port {port.host_port} is used twice")
+    if violations or not 0 < len(result) <= MAX_CONTAINERS:
+        message = next(iter(violations.values()), f"an apply has 1 to {MAX_CONTAINERS} containers")
+        raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message, violations=violations)
+    taken = [(other.spec.name, port) for other in others for port in other.spec.ports]
+    for place, (_, port) in zip(places, used, strict=True):
+        for holder, theirs in taken:
+            if collide(port, theirs):
+                message = f"host port {port.host_port} is used by container {holder!r}: choose another, or remove it"
+                raise TinyoError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "PORT_IN_USE",
+                    message,
+                    {"port": str(port.host_port), "holder": f"container {holder}"},
+                    {place: message},
+                )
+    return result
+
+
+def collide(one: Port, other: Port) -> bool:
+    """Whether both cannot be published at the same time."""
+    same = (one.host_port, one.protocol or PROTOCOL_TCP) == (other.host_port, other.protocol or PROTOCOL_TCP)
+    return same and (not one.host_ip or not other.host_ip or one.host_ip == other.host_ip)
+
+
+def check(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+    """What is wrong with one spec: (field, sentence)."""
+    if not NAME.fullmatch(spec.name):
+        yield (
+            "name",
+            f"name {spec.name!r}: use at most 63 of a-z, 0-9, '_', '.' and '-', a letter or digit first",
+        )
+    if not spec.image:
+        yield "image", "an image is needed"
+    for index, port in enumerate(spec.ports):
+        for field in ("host_port", "container_port"):
+            if not 1 <= getattr(port, field) <= 65535:
+                yield f"ports[{index}].{field}", f"port {getattr(port, field)} is not between 1 and 65535"
+        if port.host_ip and not is_ipv4(port.host_ip):
+            yield f"ports[{index}].host_ip", f"{port.host_ip!r} is no IPv4 address"
+        if port.protocol == PROTOCOL_UNSPECIFIED:
+            yield f"ports[{index}].protocol", "the protocol is tcp or udp"
+    for index, mount in enumerate(spec.mounts):
+        if not mount.source.startswith("/"):
+            yield f"mounts[{index}].source", f"mount source {mount.source!r} is not an absolute path"
+        if not mount.target.startswith("/") or ".." in mount.target.split("/") or not mount.target.strip("/"):
+            yield (
+                f"mounts[{index}].target",
+                f"mount target {mount.target!r} must be an absolute path without '..', not '/'",
+            )
+    for name in spec.env:
+        if not name or "=" in name:
+            yield "env", f"{name!r} is no name for a variable"
+    if spec.workdir and not spec.workdir.startswith("/"):
+        yield "workdir", f"workdir {spec.workdir!r} is not an absolute path"
+    for field, text in texts(spec):
+        if "\0" in text or len(text) > MAX_TEXT:
+            yield field, f"{field} is too long, or has a NUL in it"
+
+
+def texts(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+    """Every text of a spec with the name of its field."""
+    yield from (("image", spec.image), ("workdir", spec.workdir), ("user", spec.user))
+    yield from (("command", part) for part in spec.command)
+    for name, value in spec.env.items():
+        yield from (("env", name), ("env", value))
+    for index, mount in enumerate(spec.mounts):
+        yield from ((f"mounts[{index}].source", mount.source), (f"mounts[{index}].target", mount.target))
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether it is a dotted IPv4 address."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
