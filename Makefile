@@ -49,7 +49,7 @@ bench: setup ## measure side by side with docker, crun and runc
 
 compose-dev: setup ## bring up docker-compose.dev.yml with the real engine, and the example in it
 	@scripts/apt docker.io docker-compose mmdebstrap
-	@scripts/compose-dev
+	@$(VENV)/bin/python -m scripts.compose_dev
 
 install: $(VENV)/.installed ## put tinyo on the PATH, and its systemd units in place
 	@UV=$(CURDIR)/$(UV) PYTHON=$(PYTHON) PREFIX=$(PREFIX) BIN=$(BIN) UNITS=$(UNITS) scripts/install

@@ -1,6 +1,7 @@
 """An image made on the spot from this machine's busybox, and a registry on loopback that serves it.
 
 The registry is the part of the OCI distribution specification that a pull needs: manifests and blobs.
+`python -m scripts.demo_image HOST:PORT` pushes the image to a real one.
 """
 
 import gzip
@@ -8,10 +9,13 @@ import hashlib
 import io
 import json
 import subprocess
+import sys
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -101,3 +105,27 @@ def registry() -> Iterator[str]:
             yield REFERENCE
         finally:
             server.shutdown()
+
+
+def push(to: str) -> None:
+    """Puts the image into another registry, "host:port", as "demo"."""
+    held = image()
+    for name, (kind, content) in held.items():
+        if kind != MANIFEST:
+            begun = _send("POST", f"http://{to}/v2/demo/blobs/uploads/")
+            place = begun.headers["Location"]
+            _send("PUT", f"{place}{'&' if '?' in place else '?'}digest={name}", content)
+    _send("PUT", f"http://{to}/v2/demo/manifests/latest", held["latest"][1], MANIFEST)
+
+
+def _send(
+    method: str, url: str, content: bytes = b"", kind: str = "application/octet-stream"
+) -> HTTPResponse:
+    request = urllib.request.Request(url, content, {"Content-Type": kind}, method=method)
+    with urllib.request.urlopen(request) as response:
+        assert isinstance(response, HTTPResponse)
+        return response
+
+
+if __name__ == "__main__":
+    push(sys.argv[1])
