@@ -10,10 +10,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 import grpc
 from tinyo.runtime.v1 import runtime_pb2 as rt
-from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
 from tinyo.v1.error_pb2 import Error
@@ -21,6 +21,9 @@ from tinyo.v1.image_pb2 import PullProgress
 
 from tinyo_node.cluster import Key, State
 from tinyo_node.errors import from_runtime
+
+if TYPE_CHECKING:  # generated for type checkers alone
+    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ def reflected(status: v1.ContainerStatus, own: rt.ContainerState | None) -> bool
 class Pulls:
     """One pull for all who want the same image at the same time, and who listens to its progress."""
 
-    runtime: RuntimeServiceAsyncStub
+    runtime: "RuntimeServiceAsyncStub"
     on_progress: Callable[[str, PullProgress], None]
 
     def __post_init__(self) -> None:
@@ -106,7 +109,7 @@ class Pulls:
 class Reconciler:
     """Follows one runtime and works on what differs."""
 
-    def __init__(self, state: State, runtime: RuntimeServiceAsyncStub) -> None:
+    def __init__(self, state: State, runtime: "RuntimeServiceAsyncStub") -> None:
         self.state = state
         self.runtime = runtime
         self.pulls = Pulls(runtime, state.progressed)

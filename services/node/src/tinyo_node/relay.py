@@ -1,18 +1,20 @@
 """NodeService: calls that the node passes on to the runtime without looking inside."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
-from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub
 from tinyo.v1.version_pb2 import Version
 
 from tinyo_node.cluster import State
 from tinyo_node.errors import TinyoError, answered
 
 VERSION = Version(program="0.1.0", contract="v1.0")
+
+if TYPE_CHECKING:  # generated for type checkers alone
+    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -21,7 +23,7 @@ class Relay:
     """A part of NodeService; see server.py."""
 
     state: State
-    runtime: RuntimeServiceAsyncStub
+    runtime: "RuntimeServiceAsyncStub"
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
         answer = pb.GetVersionResponse(version=VERSION, node_id=self.state.node_id)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class NodeService(Lifecycle, Relay, node_pb2_grpc.NodeServiceServicer):
 
     async def _follow(
         self, containers: Sequence[v1.Container], after: int
-    ) -> AsyncIterator[pb.ApplyResponse]:
+    ) -> AsyncGenerator[pb.ApplyResponse, None]:
         """Events and pulls of these containers, until each has come to something or was replaced."""
         waiting = {container.id: container for container in containers}
         keys = {(container.cluster, container.spec.name) for container in containers}
