@@ -76,7 +76,7 @@ async def answered(context: grpc.aio.ServicerContext[object, object]) -> AsyncIt
             message = "the runtime does not answer: see `tinyo services status`"
             unavailable = TinyoError(grpc.StatusCode.UNAVAILABLE, "RUNTIME_UNAVAILABLE", message)
             await context.abort_with_status(unavailable.to_status())
-        await context.abort(error.code(), error.details() or "", error.trailing_metadata() or ())
+        await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
     except OSError as error:
         full = error.errno == 28
         reason, code = (
