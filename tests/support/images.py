@@ -194,6 +194,7 @@ def all_kinds() -> Built:
         file("removed", b"hidden"),
     )
     upper = layer(
+        folder("kept", mode=0o700),
         file("kept/.wh.gone"),
         folder("replaced"),
         file("replaced/.wh..wh..opq"),

@@ -9,7 +9,7 @@ import errno
 import functools
 import inspect
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -18,6 +18,8 @@ from grpc_status import rpc_status
 from tinyo.v1.error_pb2 import Error
 
 DOMAIN = "tinyo"
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def printable(text: str) -> str:
@@ -77,14 +79,15 @@ class TinyoError(Exception):
             packed = AnyMessage()
             packed.Pack(detail)
             status.details.append(packed)
-        return rpc_status.to_status(status)
+        result: grpc.Status = rpc_status.to_status(status)
+        return result
 
 
 def answer_errors(method: Any) -> Any:
     """Makes a method of a service (one answer, or a stream of them) end with the status of its error."""
 
     @contextlib.asynccontextmanager
-    async def answered(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    async def answered(context: Context) -> AsyncIterator[None]:
         try:
             yield
         except (TinyoError, OSError) as error:
@@ -93,14 +96,14 @@ def answer_errors(method: Any) -> Any:
     if not inspect.isasyncgenfunction(method):
 
         @functools.wraps(method)
-        async def answer(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async def answer(self: Any, request: Any, context: Context) -> Any:
             async with answered(context):
                 return await method(self, request, context)
 
         return answer
 
     @functools.wraps(method)
-    async def stream(self: Any, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    async def stream(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
         async with answered(context), contextlib.aclosing(method(self, request, context)) as answers:
             async for item in answers:
                 yield item

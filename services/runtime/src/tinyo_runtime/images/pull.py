@@ -8,6 +8,7 @@ when the pull fails later, so that the next one goes on from there.
 import asyncio
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import platform as machine
@@ -47,6 +48,15 @@ if TYPE_CHECKING:
 
 #: Layers that are fetched and unpacked at the same time.
 PARALLEL = 4
+#: What the kernel says to names, links and attributes that nobody can make.
+_BLAMED_ON_THE_LAYER = (
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.EINVAL,
+    errno.E2BIG,
+    errno.ERANGE,
+    errno.EMLINK,
+)
 #: Seconds between two reports of progress.
 INTERVAL = 0.1
 _CHUNK = 1 << 18
@@ -248,7 +258,7 @@ class Puller:
                 await process.wait()
         if count == descriptor.size:
             check_digest(reference, descriptor.digest, f"sha256:{digest.hexdigest()}")
-        _judge(reference, descriptor, diff_id, answer)
+        _judge(reference, descriptor, diff_id, answer, self._layout.layers)
 
 
 class _Disk:
@@ -290,7 +300,7 @@ async def _read(path: Path) -> AsyncGenerator[bytes, None]:
             yield chunk
 
 
-def _judge(reference: Reference, descriptor: Descriptor, diff_id: str, answer: bytes) -> None:
+def _judge(reference: Reference, descriptor: Descriptor, diff_id: str, answer: bytes, folder: Path) -> None:
     """What the confined process says, which is believed only where it cannot do harm."""
     try:
         verdict = load(answer)
@@ -304,8 +314,10 @@ def _judge(reference: Reference, descriptor: Descriptor, diff_id: str, answer: b
         check_digest(reference, diff_id, str(verdict.get("diff_id")))
     elif error == "unsupported":
         raise unsupported(reference, descriptor.media_type, str(verdict.get("message")))
-    elif error == "system" and isinstance(verdict.get("errno"), int):
-        raise OSError(verdict["errno"], str(verdict.get("message")))
+    elif error == "system" and verdict.get("errno") not in _BLAMED_ON_THE_LAYER:
+        number = verdict.get("errno")
+        text = str(verdict.get("message"))
+        raise OSError(number if isinstance(number, int) else errno.EIO, text, str(folder))
     else:
         raise corrupt(reference, f"layer {descriptor.digest}: {verdict.get('message')}")
 

@@ -182,6 +182,8 @@ def _override(entry: Entry, records: dict[bytes, bytes]) -> None:
     entry.records = records
     entry.name = records.get(b"path") or entry.name
     entry.link = records.get(b"linkpath") or entry.link
+    if b"\0" in entry.link:
+        raise Refused(f"the link {entry.name!r} has a target that no link can have")
     if value := records.get(b"uid"):
         entry.uid = _checked(decimal(value), 0, _MAX_ID)
     if value := records.get(b"gid"):
@@ -204,7 +206,7 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
         space = data.find(b" ", at, at + 20)
         end = at + decimal(data[at:space]) if space > at else 0
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not space < end <= len(data) or data[end - 1] != ord("\n") or not equals:
+        if not space < end <= len(data) or data[end - 1] != ord("\n") or not equals or b"\0" in key:
             raise Refused("an extended header is malformed")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pieces.append(value)

@@ -3,6 +3,9 @@
 Every path is walked one component at a time, each opened without following links from the descriptor of the
 one above it, which is what RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS of openat2(2) means; the descriptors are
 kept, so most entries cost no walk. What an earlier entry left is replaced, never written through.
+
+A layer stands by itself, because images share it: a folder that it needs but does not describe is root's,
+mode 0755, whatever the layers below say of it, and a hard link into them cannot be made.
 """
 
 import errno
@@ -130,11 +133,11 @@ class Tree:
                     return
                 source = self._folder(above)
                 try:
-                    os.stat(target, dir_fd=source, follow_symlinks=False)
+                    found = os.stat(target, dir_fd=source, follow_symlinks=False)
                 except FileNotFoundError:
-                    raise Refused(
-                        f"{path!r} is a hard link to {entry.link!r}, which is not in its layer"
-                    ) from None
+                    found = None
+                if not found or stat.S_ISDIR(found.st_mode):
+                    raise Refused(f"{path!r} is a hard link to {entry.link!r}, which is no file of its layer")
                 new(
                     lambda: os.link(target, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
                 )
