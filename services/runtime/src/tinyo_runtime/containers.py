@@ -195,6 +195,14 @@ class Containers:
                 records.remove(self.run, container.config.id)
                 self.changes.add(WatchResponse(state=container.state, deleted=True))
 
+    async def close(self) -> None:
+        """Ends our work. Where nothing runs, nothing of ours stays in the kernel; else all of it does."""
+        idle = not self.spawner.processes
+        self.spawner.close()
+        await self.network.close(remove=idle)
+        if idle:
+            self.cgroups.close()
+
     def _set_phase(self, container: Container, phase: v1.Phase.ValueType) -> None:
         container.state.phase = phase
         self.changed(container)

@@ -182,7 +182,7 @@ async def serve(config: settings.Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     await server.stop(grace=1)
-    await network.close(remove=not any(container.process for container in containers.all.values()))
+    await containers.close()
     await images.close()
 
 

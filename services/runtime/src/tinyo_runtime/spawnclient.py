@@ -238,6 +238,13 @@ class SpawnClient:
         for process in list(self.processes.values()):
             self.adopt(process)
 
+    def close(self) -> None:
+        """Leaves the spawner, which ends when it has no processes."""
+        if self._sock:
+            asyncio.get_running_loop().remove_reader(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
     def adopt(self, process: Process) -> None:
         """Hands a process to the spawner that the spawner does not know."""
         self.processes[process.id] = process

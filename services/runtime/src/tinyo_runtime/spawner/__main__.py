@@ -2,7 +2,8 @@
 
 Run as `python -I -S __main__.py` with a listening socket as standard input. It starts processes as the runtime says (docs/spawner-protocol.md),
 keeps their pidfds and its ends of their pipes, and tells how they ended. One runtime is connected at a
-time; when it goes away everything stays, and the next one is told what is there.
+time; when it goes away every process stays, and the next one is told what is there. Without a runtime and
+without processes it ends.
 """
 
 import gc
@@ -103,7 +104,10 @@ class Spawner:
         try:
             received = protocol.receive(self.runtime)
             if received is None:
-                return self.disconnect()
+                self.disconnect()
+                if not self.processes:
+                    raise SystemExit  # nobody to work for, and nothing to keep
+                return
             message, fds = received
             match message.get("op"):
                 case "start":
@@ -121,7 +125,6 @@ class Spawner:
         finally:
             for fd in fds:
                 os.close(fd)
-        return None
 
     def start(self, message: protocol.Message, fds: list[int]) -> None:
         """Clones one process; the answer comes when its status pipe says how it went."""
