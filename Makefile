@@ -47,6 +47,9 @@ bench: setup ## measure side by side with docker, crun and runc
 	@scripts/apt docker.io containerd crun runc busybox-static
 	@$(VENV)/bin/python -m bench.run
 
+picture: setup ## draw docs/demo.svg, what `make demo` prints
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m scripts.picture
+
 compose-dev: setup ## bring up docker-compose.dev.yml with the real engine, and the example in it
 	@scripts/apt docker.io docker-compose mmdebstrap
 	@$(VENV)/bin/python -m scripts.compose_dev
@@ -68,7 +71,7 @@ clean: ## remove what was made in this folder
 	@rm -rf .venv* .coverage* build protos/build services/*/build .*_cache .hypothesis
 	@find . -name __pycache__ -o -name '*.egg-info' -prune | xargs rm -rf
 
-.PHONY: help setup demo test test-all format budget bench compose-dev install uninstall lock clean run-packages
+.PHONY: help setup demo test test-all format budget bench picture compose-dev install uninstall lock clean run-packages
 
 # An environment is complete when its stamp is newer than what it was made from.
 
