@@ -5,9 +5,12 @@ them; those of a spawner that outlived its runtime become children of init, and 
 kernel still says how they ended to whoever holds a pidfd.
 """
 
+import contextlib
 import fcntl
 import os
+import signal
 import struct
+from pathlib import Path
 
 from tinyo_runtime.spawner import syscalls
 
@@ -22,19 +25,35 @@ def become_subreaper() -> None:
     syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def status_of(pidfd: int) -> tuple[int, bool] | None:
+def status_of(pid: int, pidfd: int) -> tuple[int, bool] | None:
     """Exit code or signal of a process that ended, and whether it was a signal; None when nobody can say."""
+    with contextlib.suppress(ChildProcessError):
+        if result := os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG):
+            return result.si_status, result.si_code != os.CLD_EXITED
+    status = _of_zombie(pid, pidfd)
+    if status is None:
+        status = _of_reaped(pidfd)
+    if status is None:
+        return None
+    return (os.WTERMSIG(status), True) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), False)
+
+
+def _of_zombie(pid: int, pidfd: int) -> int | None:
+    """Wait status of a process that its parent has not waited for yet (proc_pid_stat(5), exit_code)."""
     try:
-        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-        return (result.si_status, result.si_code != os.CLD_EXITED) if result else None
-    except ChildProcessError:
-        pass
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        signal.pidfd_send_signal(pidfd, 0)  # it is there still, so that what we read was about it
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat[49]) if stat[0] == "Z" else None
+
+
+def _of_reaped(pidfd: int) -> int | None:
+    """Wait status of a process that is gone (PIDFD_GET_INFO, since Linux 6.15)."""
     info = bytearray(struct.pack("Q", PIDFD_INFO_EXIT).ljust(PIDFD_INFO_SIZE, b"\0"))
     try:
         fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
-    except OSError:  # before Linux 6.13 there is no such call
+    except OSError:  # an older kernel has no such call
         return None
     mask, status = struct.unpack_from("Q52xi", info)
-    if not mask & PIDFD_INFO_EXIT:
-        return None
-    return (os.WTERMSIG(status), True) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), False)
+    return status if mask & PIDFD_INFO_EXIT else None

@@ -196,7 +196,7 @@ class SpawnClient:
                 if (process := self.processes.get(id)) and not process.exited.done():
                     status, signaled = message["status"], message["signaled"]
                     if status < 0:  # it was never the spawner's child
-                        status, signaled = lastwords.status_of(process.pidfd) or (-1, False)
+                        status, signaled = lastwords.status_of(process.pid, process.pidfd) or (-1, False)
                     process.exited.set_result(Exit(128 + status, status) if signaled else Exit(status, 0))
 
     def _started(self, id: str, pid: int, fds: list[int]) -> None:
