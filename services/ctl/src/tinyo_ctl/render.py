@@ -1,0 +1,102 @@
+"""What people see: text that a terminal shows and never obeys, colours, tables, sizes and times."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from tinyo.v1.container_pb2 import Container, Phase, Port, Protocol
+
+#: Numbers of SGR (ECMA-48) for the few styles that there are.
+STYLES = {"green": 32, "red": 31, "yellow": 33, "dim": 2, "bold": 1}
+#: What a log may do to a terminal: set colours, and end a line.
+ALLOWED = re.compile(r"(\x1b\[[0-9;:]*m|[\n\t])")
+
+
+def safe(text: str) -> str:
+    """Text on one line that a terminal shows and never obeys: control characters, bidi marks as in repr()."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def safe_log(text: str) -> str:
+    """The same for a log: lines, tabs and colours stay."""
+    parts = ALLOWED.split(text.replace("\r\n", "\n"))
+    return "".join(part if index % 2 else safe(part) for index, part in enumerate(parts))
+
+
+def styled(style: str, text: str, stream: IO[str] | None = None) -> str:
+    """Text in a style, where the stream is a terminal and NO_COLOR (https://no-color.org) is not set."""
+    if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
+        return text
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows in columns; the first row is the heading."""
+    cells = [[safe(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["   ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    return "\n".join([styled("dim", lines[0]), *lines[1:]])
+
+
+def phase(container: Container) -> str:
+    """Where a container stands, in a word or two."""
+    status = container.status
+    if status.phase == Phase.PHASE_EXITED:
+        return f"exited ({status.exit.code})"
+    if status.phase == Phase.PHASE_UNSPECIFIED:
+        return "unknown"
+    return Phase.Name(status.phase).removeprefix("PHASE_").lower()
+
+
+def ports(published: Iterable[Port]) -> str:
+    """Published ports, host → container."""
+    return ", ".join(
+        (f"{port.host_ip}:" if port.host_ip else "")
+        + f"{port.host_port} → {port.container_port}"
+        + ("/udp" if port.protocol == Protocol.PROTOCOL_UDP else "")
+        for port in published
+    )
+
+
+def age(since: Timestamp) -> str:
+    """How long ago something was; empty for never."""
+    if not since.seconds:
+        return ""
+    seconds = max(0, int(time.time() - since.seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def clock(when: Timestamp) -> str:
+    """A time of the local clock, to the millisecond."""
+    parts = time.localtime(when.seconds)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', parts)}.{when.nanos // 1_000_000:03}"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units."""
+    for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count} B"
+
+
+def say(line: str) -> None:
+    """A line of its own, at once."""
+    print(line, flush=True)
+
+
+def succeed(name: str, *facts: str) -> None:
+    """Says that something came to a good end; the parts must be safe."""
+    say("  ".join([f"{styled('green', '✓')} {name}", *facts]))
+
+
+def fail(name: str, message: str) -> None:
+    """Says that something failed; the parts must be safe."""
+    print(f"{styled('red', '✗', sys.stderr)} {name}  {message}", file=sys.stderr, flush=True)

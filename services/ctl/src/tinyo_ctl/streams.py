@@ -1,0 +1,95 @@
+"""`tinyo logs` and `tinyo exec`: bytes of a container, whole where a program reads them, harmless on a terminal."""
+
+import argparse
+import codecs
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from tinyo.node.v1 import node_pb2 as api
+from tinyo.v1.stream_pb2 import ExecInput, ExecSpec, OutputStream
+
+from tinyo_ctl import UsageError
+from tinyo_ctl.render import safe_log
+from tinyo_ctl.services import node
+
+#: Bytes that are read from standard input at once.
+CHUNK = 64 << 10
+
+
+class Output:
+    """One way out: the bytes as they come, or on a terminal text that it shows and never obeys."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.terminal = stream, stream.isatty()
+        self.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, data: bytes) -> None:
+        """Shows bytes at once."""
+        if self.terminal:
+            data = safe_log(self.decoder.decode(data)).encode()
+        self.stream.buffer.write(data)
+        self.stream.buffer.flush()
+
+    def close(self) -> None:
+        """Leaves a terminal in the colours that it had."""
+        if self.terminal:
+            self.stream.write("\x1b[0m")
+            self.stream.flush()
+
+
+def logs(options: argparse.Namespace) -> int:
+    """`tinyo logs`: standard output to standard output, standard error to standard error."""
+    out, err = Output(sys.stdout), Output(sys.stderr)
+    request = api.LogsRequest(name=options.name, follow=options.follow, tail=options.lines)
+    with node(options.host) as calls:
+        try:
+            for answer in calls.Logs(request):
+                for entry in answer.entries:
+                    wrote_error = entry.stream == OutputStream.OUTPUT_STREAM_STDERR
+                    (err if wrote_error else out).write(entry.data)
+        finally:
+            out.close()
+            err.close()
+    return 0
+
+
+def execute(options: argparse.Namespace) -> int:
+    """`tinyo exec`: gives the exit code of the program; Ctrl-C goes to it as SIGINT."""
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise UsageError("say what to run: tinyo exec NAME -- COMMAND")
+    env = dict(variable.partition("=")[::2] for variable in options.env)
+    spec = ExecSpec(command=command, env=env, workdir=options.workdir, user=options.user)
+    out, err = Output(sys.stdout), Output(sys.stderr)
+    with node(options.host) as calls:
+        heard, said = os.pipe()
+        signal.signal(signal.SIGINT, lambda number, _: os.write(said, bytes([number])) and None)
+        start = api.ExecStart(name=options.name, exec=spec)
+        for answer in calls.Exec(_requests(start, heard)):
+            match answer.output.WhichOneof("output"):
+                case "stdout":
+                    out.write(answer.output.stdout)
+                case "stderr":
+                    err.write(answer.output.stderr)
+                case "exit":
+                    return answer.output.exit.code & 0xFF
+    return 1
+
+
+def _requests(start: api.ExecStart, signals: int) -> Iterator[api.ExecRequest]:
+    """What is sent: the start, then standard input as it comes, and signals. gRPC asks for each when it can take it."""
+    yield api.ExecRequest(start=start)
+    watched = [0, signals]
+    while True:
+        readable, _, _ = select.select(watched, [], [])
+        if signals in readable:
+            yield api.ExecRequest(input=ExecInput(signal=os.read(signals, 1)[0]))
+        elif data := os.read(0, CHUNK):
+            yield api.ExecRequest(input=ExecInput(stdin=data))
+        else:
+            watched.remove(0)
+            yield api.ExecRequest(input=ExecInput(end_of_input=True))
