@@ -44,10 +44,10 @@ def main() -> None:
         answer.chmod(0o755)
         undo.callback(answer.unlink, missing_ok=True)
 
-        statefile = choose_image(undo)
+        os.chdir(choose_image(undo))
         title("Bring it up")
         undo.callback(tinyo, "-", NAME, quiet=True)
-        show("+", str(statefile))
+        show("+", str(EXAMPLE))
         show("ls")
 
         title("Its mounts, as it sees them")
@@ -67,7 +67,7 @@ def main() -> None:
         show("logs", NAME)
 
         title("Take it away")
-        show("-", str(statefile))
+        show("-", str(EXAMPLE))
         show("ls", "-a")
     print(
         "\nNothing of it is left. To go on:\n\n"
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def choose_image(undo: ExitStack) -> Path:
-    """The example as it is where Docker Hub answers; else a copy with an image that is made here."""
+    """Gives the folder to work in: this one where Docker Hub answers, else one with a changed copy of the example."""
     title("Get an image")
     try:
         pulled = tinyo("image", "pull", "alpine:latest", quiet=True, patience=HUB_PATIENCE)
@@ -86,13 +86,16 @@ def choose_image(undo: ExitStack) -> Path:
         pulled = 1
     if pulled == 0:
         print("alpine:latest, from Docker Hub")
-        return EXAMPLE
+        return Path.cwd()
     reference = undo.enter_context(registry())
-    print(f"Docker Hub cannot be reached: using {reference}, made here from busybox")
+    print(f"Docker Hub cannot be reached: the example gets {reference} instead, made here from busybox")
     undo.callback(tinyo, "image", "rm", reference, quiet=True)
-    copy = Path(undo.enter_context(tempfile.TemporaryDirectory())) / EXAMPLE.name
+    folder = Path(undo.enter_context(tempfile.TemporaryDirectory()))
+    undo.callback(os.chdir, Path.cwd())
+    copy = folder / EXAMPLE
+    copy.parent.mkdir(parents=True)
     copy.write_text(re.sub(r"(?m)^container:.*", f'container: "{reference}"', EXAMPLE.read_text()))
-    return copy
+    return folder
 
 
 def tinyo(*arguments: str, quiet: bool = False, patience: float | None = None) -> int:
@@ -119,7 +122,7 @@ def own_addresses() -> list[str]:
     """An address of this machine that is not loopback, when it has one (fib_trie: "|-- ADDRESS", "/32 host LOCAL")."""
     trie = Path("/proc/net/fib_trie").read_text()
     found = re.findall(r"\|-- (\S+)\n\s+/32 host LOCAL", trie)
-    return [address for address in found if not address.startswith(("127.", "10.77.", "169.254."))][:1]
+    return [address for address in found if not address.startswith(("127.", "169.254."))][:1]
 
 
 def fetch(url: str) -> str:
