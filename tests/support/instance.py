@@ -39,7 +39,9 @@ class Instance:
         self.name = f"t{secrets.token_hex(4)}"
         self.state, self.run = Path("/var/lib", self.name), Path("/run", self.name)
         self.services = services or SERVICES
-        self.environment = {**os.environ, "TINYO_INSTANCE": self.name, **environment}
+        # Nothing is made ahead, so that what is there after a test can be compared with what was before.
+        ours = {"TINYO_INSTANCE": self.name, "TINYO_RUNTIME_READY_NETWORKS": "0"}
+        self.environment = {**os.environ, **ours, **environment}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.baseline: Snapshot | None = None
 
@@ -159,7 +161,21 @@ class Instance:
             for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
                 if (target := line.split()[4]).startswith(f"{folder}/"):
                     subprocess.run(["umount", "--lazy", target], check=True)
+        self._forget_in_kernel()
+        for folder in (self.state, self.run):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _forget_in_kernel(self) -> None:
+        """What a service that was killed could not take back."""
+        subprocess.run(["nft", "delete", "table", "ip", self.name], capture_output=True)
+        if (pool := self.run / "pool").exists():
+            route = ["ip", "route", "del", "unreachable", pool.read_text()]
+            subprocess.run(route, capture_output=True)
+        for parent, names, _ in os.walk("/sys/fs/cgroup"):
+            if self.name in names:
+                for path, _, _ in os.walk(f"{parent}/{self.name}", topdown=False):
+                    with suppress(OSError):
+                        os.rmdir(path)
 
     def _contained(self) -> list[int]:
         """Processes in the containers of this instance."""

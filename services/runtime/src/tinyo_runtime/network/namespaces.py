@@ -18,8 +18,6 @@ from tinyo_runtime.spawner import syscalls
 #: Every host end has this address; never on a wire (RFC 3927). What comes from the host itself has it as
 #: its source, so that published ports answer even where the host has no other address.
 GATEWAY = "169.254.1.1"
-#: Namespaces that are kept ready.
-READY = 4
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Endpoint:
 class Namespaces:
     """Gives out endpoints, and keeps a few ready."""
 
-    def __init__(self, prefix: str, pool: Pool) -> None:
-        self._prefix, self._pool = prefix, pool
+    def __init__(self, prefix: str, pool: Pool, spare: int) -> None:
+        self._prefix, self._pool, self._spare = prefix, pool, spare
         self._thread = ThreadPoolExecutor(1, "namespaces")
         self._host = nl.Netlink()
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -59,7 +57,7 @@ class Namespaces:
         await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _fill(self) -> None:
-        while len(self._ready) < READY:
+        while len(self._ready) < self._spare:
             self._fill_one()
 
     def _fill_one(self) -> None:
@@ -91,11 +89,14 @@ class Namespaces:
             self._host.send(nl.veth(interface, host_mac, "eth0", mac, netns))
             index = socket.if_nametoindex(interface)
             self._host.send(
-                nl.address(index, GATEWAY),
                 nl.forwarding(index),
+                nl.no_link_local(index),
+                nl.up(index),
+                nl.address(index, GATEWAY),
                 nl.route(address, 32, index=index),
             )
             inside.send(
+                nl.no_link_local(2),
                 nl.up(1),
                 nl.up(2),
                 nl.address(2, address),

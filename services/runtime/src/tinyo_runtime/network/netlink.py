@@ -17,7 +17,7 @@ IFF_UP = 1
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_AF_SPEC = 1, 3, 18, 28, 26
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFLA_INET_CONF = 1
+IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
 IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_ROUTE_LOCALNET = 1, 26
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
@@ -59,7 +59,7 @@ def veth(name: str, mac: bytes, peer: str, peer_mac: bytes, netns: int) -> bytes
     data = attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, there))
     kind = attribute(IFLA_INFO_KIND, b"veth\0")
     return message(
-        RTM_NEWLINK, CREATE, link(flags=IFF_UP),
+        RTM_NEWLINK, CREATE, link(),
         attribute(IFLA_IFNAME, name.encode() + b"\0"), attribute(IFLA_ADDRESS, mac), attribute(IFLA_LINKINFO, kind + data),
     )  # fmt: skip
 
@@ -73,6 +73,12 @@ def forwarding(index: int) -> bytes:
     """Lets an interface forward packets, and route 127/8 (so that a published port answers there)."""
     settings = number(IPV4_DEVCONF_FORWARDING, 1) + number(IPV4_DEVCONF_ROUTE_LOCALNET, 1)
     family = attribute(socket.AF_INET, attribute(IFLA_INET_CONF, settings))
+    return message(RTM_SETLINK, 0, link(index), attribute(IFLA_AF_SPEC, family))
+
+
+def no_link_local(index: int) -> bytes:
+    """Gives an interface no IPv6 address of its own when it is switched on: nobody would use it."""
+    family = attribute(socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, b"\1"))
     return message(RTM_SETLINK, 0, link(index), attribute(IFLA_AF_SPEC, family))
 
 
