@@ -40,6 +40,13 @@ def client(instance: Instance) -> Iterator[Client]:
             made.down(*names)
 
 
+@pytest.fixture
+def own() -> Iterator[Instance]:
+    """An instance whose services may be killed."""
+    with Instance() as made:
+        yield made
+
+
 def shell(name: str, image: str, script: str = "") -> v1.ContainerSpec:
     """A container that runs a script; without one, a shell that stays up."""
     return v1.ContainerSpec(name=name, image=image, command=["sh", "-c", script] if script else [])
@@ -165,41 +172,51 @@ def test_one_hundred_layers(client: Client, image: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["tinyo-runtime", "tinyo-node", "spawner"])
-def test_sigkill_of_a_service_is_not_noticed_by_containers(
-    instance: Instance, client: Client, image: str, service: str
-) -> None:
-    before = client.up(shell("web", image))[0]
-    if service == "spawner":
-        parent = int(Path(f"/proc/{before.status.pid}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(parent, signal.SIGKILL)
-        wait_for(lambda: not Path(f"/proc/{parent}").exists())
-    else:
-        instance.kill(service)
-        instance.start(service)
-    wait_for(lambda: client.get("web").status.phase == v1.PHASE_RUNNING)
-    after = client.get("web")
-    assert (after.id, after.status.pid) == (before.id, before.status.pid)
-    wait_for(lambda: succeeds(lambda: client.run("web", "echo", "alive") == (0, b"alive\n", b"")))
-    newest = client.events()[-1].sequence
-    client.run("web", "sh", "-c", "kill -9 -1")
-    os.kill(after.status.pid, signal.SIGKILL)
-    assert client.until("web", ev.EVENT_REASON_EXITED, newest).exit.code == 137
+def test_sigkill_of_a_service_is_not_noticed_by_containers(own: Instance, image: str, service: str) -> None:
+    with Client(own.socket("tinyo-node")) as client:
+        before = client.up(shell("web", image))[0]
+        if service == "spawner":
+            (spawner,) = own.spawners()
+            os.kill(spawner, signal.SIGKILL)
+            wait_for(lambda: own.spawners() not in ([], [spawner]))
+        else:
+            own.kill(service)
+            own.start(service)
+        wait_for(lambda: client.get("web").status.phase == v1.PHASE_RUNNING)
+        after = client.get("web")
+        assert (after.id, after.status.pid) == (before.id, before.status.pid)
+        wait_for(lambda: succeeds(lambda: client.run("web", "echo", "alive") == (0, b"alive\n", b"")))
+        newest = client.events()[-1].sequence
+        os.kill(after.status.pid, signal.SIGKILL)
+        assert client.until("web", ev.EVENT_REASON_EXITED, newest).exit.code == 137
 
 
-def test_an_exit_while_the_runtime_is_dead_is_told_afterwards(
-    instance: Instance, client: Client, image: str
-) -> None:
-    container = client.up(
-        shell("web", image, "trap 'echo last words; exit 42' TERM; while :; do sleep 0.05; done")
-    )[0]
-    newest = client.events()[-1].sequence
-    instance.kill("tinyo-runtime")
-    wait_for(lambda: caught(container.status.pid, signal.SIGTERM))
-    os.kill(container.status.pid, signal.SIGTERM)
-    wait_for(lambda: not Path(f"/proc/{container.status.pid}").exists())
-    instance.start("tinyo-runtime")
-    assert client.until("web", ev.EVENT_REASON_EXITED, newest).exit.code == 42
-    assert client.logs("web") == b"last words\n"
+def test_all_three_killed_one_after_another(own: Instance, image: str) -> None:
+    with Client(own.socket("tinyo-node")) as client:
+        before = client.up(shell("web", image))[0]
+        for _ in range(2):
+            own.kill("tinyo-node")
+            own.kill("tinyo-runtime")
+            for spawner in own.spawners():
+                os.kill(spawner, signal.SIGKILL)
+            own.start("tinyo-runtime")
+            own.start("tinyo-node")
+            wait_for(lambda: succeeds(lambda: client.run("web", "echo", "alive")[0] == 0))
+        assert client.get("web").status.pid == before.status.pid
+
+
+def test_an_exit_while_the_runtime_is_dead_is_told_afterwards(own: Instance, image: str) -> None:
+    with Client(own.socket("tinyo-node")) as client:
+        script = "trap 'echo last words; exit 42' TERM; while :; do sleep 0.05; done"
+        container = client.up(shell("web", image, script))[0]
+        newest = client.events()[-1].sequence
+        wait_for(lambda: caught(container.status.pid, signal.SIGTERM))
+        own.kill("tinyo-runtime")
+        os.kill(container.status.pid, signal.SIGTERM)
+        wait_for(lambda: not Path(f"/proc/{container.status.pid}").exists())
+        own.start("tinyo-runtime")
+        assert client.until("web", ev.EVENT_REASON_EXITED, newest).exit.code == 42
+        assert client.logs("web") == b"last words\n"
 
 
 def test_fifty_up_and_down_twice(client: Client, image: str) -> None:

@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+#: As the links in /proc/PID/ns and /proc/PID/fd name them.
+NAMESPACE = re.compile(r"\b(?:cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]")
 #: What a process does that has ended, or that ends while we look.
 GONE = (FileNotFoundError, ProcessLookupError)
 
@@ -133,7 +135,7 @@ def namespaces() -> Iterator[str]:
             found.update(
                 target for target in links(f"/proc/{pid}/{folder}") if re.match(r"[a-z]+:\[4", target)
             )
-    found.update(re.findall(r"\b[a-z]+:\[4\d+\]", Path("/proc/self/mountinfo").read_text()))
+    found.update(NAMESPACE.findall(Path("/proc/self/mountinfo").read_text()))
     yield from found - ours
 
 
