@@ -132,9 +132,7 @@ def namespaces() -> Iterator[str]:
     found = set[str]()
     for pid in [os.getpid(), *descendants()]:
         for folder in ("ns", "fd"):
-            found.update(
-                target for target in links(f"/proc/{pid}/{folder}") if re.match(r"[a-z]+:\[4", target)
-            )
+            found.update(target for target in links(f"/proc/{pid}/{folder}") if NAMESPACE.fullmatch(target))
     found.update(NAMESPACE.findall(Path("/proc/self/mountinfo").read_text()))
     yield from found - ours
 
