@@ -13,7 +13,6 @@ from typing import Any
 
 from tinyo_ctl import Failure, UsageError
 from tinyo_ctl.diagnose import unknown
-from tinyo_ctl.render import styled
 
 EPILOG = """examples:
   tinyo + web.yml                   bring up what a Statefile says
@@ -51,7 +50,7 @@ def main() -> int:
         sys.stdout.flush()
         return code
     except Failure as failure:
-        print(styled("red", "tinyo:", sys.stderr), failure, file=sys.stderr)
+        print(f"{failure.prefix}{failure}", file=sys.stderr)
         return failure.exit_code
     except KeyboardInterrupt:
         return 130

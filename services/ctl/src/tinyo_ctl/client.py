@@ -13,9 +13,13 @@ from tinyo.node.v1.node_pb2_grpc import NodeServiceStub
 from tinyo.v1.error_pb2 import Error
 
 from tinyo_ctl import Failure
+from tinyo_ctl.render import safe
 
 #: Bytes of one answer: a list of ten thousand containers fits.
 MESSAGE_LIMIT = 64 << 20
+UNAVAILABLE, INVALID_ARGUMENT = 14, 3
+#: Reasons that mean: a service is not there. No reason at all comes from gRPC itself.
+UNREACHABLE = ("", "RUNTIME_UNAVAILABLE")
 
 
 class NodeError(Failure):
@@ -23,13 +27,41 @@ class NodeError(Failure):
 
     def __init__(self, errors: list[Error]) -> None:
         self.errors = errors
-        if errors[0].code == grpc.StatusCode.UNAVAILABLE.value[0] and errors[0].reason in UNREACHABLE:
+        if errors[0].code == UNAVAILABLE and errors[0].reason in UNREACHABLE:
             self.exit_code = 3
-        super().__init__("\n".join(error.message for error in errors))
+        elif errors[0].code == INVALID_ARGUMENT:
+            self.exit_code = 2
+        super().__init__("\n".join(safe(error.message) for error in errors))
 
+    @classmethod
+    def of(cls, failed: grpc.RpcError) -> "NodeError":
+        """A failed call as data: google.rpc.Status with ErrorInfo and BadRequest, where the node sent them."""
+        # Read only when something failed: importing these takes longer than asking the node.
+        from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+        from grpc_status import rpc_status
 
-#: Reasons that mean: a service is not there. No reason at all comes from gRPC itself.
-UNREACHABLE = ("", "RUNTIME_UNAVAILABLE")
+        error = Error(code=failed.code().value[0], message=failed.details() or failed.code().name)
+        fields: list[tuple[str, str]] = []
+        status = rpc_status.from_call(failed)
+        for detail in status.details if status else ():
+            info, bad = ErrorInfo(), BadRequest()
+            if detail.Unpack(info):
+                error.reason = info.reason
+                error.metadata.update(info.metadata)
+            elif detail.Unpack(bad):
+                fields.extend((violation.field, violation.description) for violation in bad.field_violations)
+        if not status and error.code == UNAVAILABLE:
+            error.message = f"the node cannot be reached: {error.message}"
+        if not fields:
+            return cls([error])
+        return cls(
+            [
+                Error(
+                    code=error.code, reason=error.reason, metadata=error.metadata, message=text, field=field
+                )
+                for field, text in fields
+            ]
+        )
 
 
 @contextmanager
@@ -46,28 +78,4 @@ def node_errors() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        raise NodeError(_errors(error)) from None
-
-
-def _errors(failed: grpc.RpcError) -> list[Error]:
-    """A failed call as data: google.rpc.Status with ErrorInfo and BadRequest, where the node sent them."""
-    # Read only when something failed: importing these takes longer than asking the node.
-    from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-    from grpc_status import rpc_status
-
-    error = Error(code=failed.code().value[0], message=failed.details() or failed.code().name)
-    fields: list[tuple[str, str]] = []
-    status = rpc_status.from_call(failed)
-    for detail in status.details if status else ():
-        info, bad = ErrorInfo(), BadRequest()
-        if detail.Unpack(info):
-            error.reason = info.reason
-            error.metadata.update(info.metadata)
-        elif detail.Unpack(bad):
-            fields.extend((violation.field, violation.description) for violation in bad.field_violations)
-    if not fields:
-        return [error]
-    return [
-        Error(code=error.code, reason=error.reason, metadata=error.metadata, message=message, field=field)
-        for field, message in fields
-    ]
+        raise NodeError.of(error) from None

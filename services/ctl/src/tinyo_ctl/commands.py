@@ -12,7 +12,7 @@ from tinyo.v1.container_pb2 import Container, DesiredState, Phase
 from tinyo.v1.event_pb2 import EventReason
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_ctl import services
+from tinyo_ctl import services, supervise, systemd
 from tinyo_ctl.apply import apply
 from tinyo_ctl.cli import Command
 from tinyo_ctl.client import NodeError, connect, node_errors
@@ -70,9 +70,8 @@ def is_file(target: str) -> bool:
 def list_containers(options: argparse.Namespace) -> int:
     """`tinyo ls`: those that should run; with -a all."""
     with node(options.host) as calls:
-        containers = list(calls.List(api.ListRequest()).containers)
-    if not options.all:
-        containers = [one for one in containers if not is_stopped(one)]
+        everything = calls.List(api.ListRequest()).containers
+    containers = [one for one in everything if options.all or not is_stopped(one)]
     if options.output == "name":
         sys.stdout.writelines(f"{safe(one.spec.name)}\n" for one in containers)
     elif options.output:
@@ -82,6 +81,8 @@ def list_containers(options: argparse.Namespace) -> int:
         for one in containers:
             if one.status.HasField("error"):
                 fail(safe(one.spec.name), safe(one.status.error.message))
+    elif everything:
+        print("nothing runs; `tinyo ls -a` shows what was stopped", file=sys.stderr)
     else:
         print("nothing is here; `tinyo + FILE` brings up what a Statefile says", file=sys.stderr)
     return 0
@@ -220,7 +221,7 @@ def stop_services(options: argparse.Namespace) -> int:
         with connect(services.address()) as calls:
             containers = calls.List(api.ListRequest()).containers
         running = sum(one.status.phase == Phase.PHASE_RUNNING for one in containers)
-    for service in (stopped := services.stop()):
+    for service in (stopped := supervise.stop()):
         say(f"tinyo-{service} stopped")
     if not stopped:
         say("no service runs")
@@ -236,8 +237,8 @@ def services_status(options: argparse.Namespace) -> int:
     rows = [
         (
             f"tinyo-{service}",
-            "running" if answering[service] else "not answering" if services.process(service) else "stopped",
-            str(services.process(service) or ""),
+            "running" if answering[service] else "not answering" if supervise.process(service) else "stopped",
+            str(supervise.process(service) or ""),
             services.address(service),
         )
         for service in services.SERVICES
@@ -249,7 +250,7 @@ def services_status(options: argparse.Namespace) -> int:
 def services_logs(options: argparse.Namespace) -> int:
     """`tinyo services logs`: what they said lately."""
     services.need_root()
-    if services.systemd():
+    if systemd.has_units(services.INSTANCE):
         units = [f"--unit=tinyo-{service}" for service in services.SERVICES]
         os.execvp("journalctl", ["journalctl", "--no-pager", f"--lines={options.lines}", *units])
     for service in services.SERVICES:

@@ -6,20 +6,20 @@ $NOTIFY_SOCKET (sd_notify(3)). A lock makes two commands that come first start t
 
 import fcntl
 import os
+import re
 import select
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tinyo.node.v1.node_pb2_grpc import NodeServiceStub
 
-from tinyo_ctl import Failure, UsageError
+from tinyo_ctl import Failure, ServicesError, UsageError, systemd
 from tinyo_ctl.client import connect
+from tinyo_ctl.render import safe
 
 #: In the order in which they are stopped.
 SERVICES = ("node", "runtime")
@@ -27,12 +27,6 @@ INSTANCE = os.environ.get("TINYO_INSTANCE", "tinyo")
 RUN = Path("/run", INSTANCE)
 #: Seconds for a service to say that it is ready.
 PATIENCE = 30
-
-
-class ServicesError(Failure):
-    """The services could not be started, or stopped."""
-
-    exit_code = 3
 
 
 @contextmanager
@@ -48,9 +42,11 @@ def node(host: str) -> Iterator[NodeServiceStub]:
 
 
 def need_root() -> None:
-    """Failure when this is not root."""
+    """Failure when this is not root, or $TINYO_INSTANCE no name."""
     if os.geteuid() != 0:
         raise Failure("tinyo needs root: run it with sudo")
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", INSTANCE):
+        raise UsageError(f"TINYO_INSTANCE={INSTANCE!r}: use at most 15 of a-z, 0-9 and -, a letter first")
 
 
 def address(service: str = "node") -> str:
@@ -64,26 +60,15 @@ def answers(service: str) -> bool:
         return probe.connect_ex(str(RUN / f"{service}.sock")) == 0
 
 
-def systemd() -> bool:
-    """Whether systemd runs here and has the units; they are for the instance "tinyo" alone."""
-    if INSTANCE != "tinyo" or not Path("/run/systemd/system").exists():
-        return False
-    units = [f"tinyo-{service}.service" for service in SERVICES]
-    return subprocess.run(["systemctl", "cat", *units], capture_output=True).returncode == 0
-
-
 def ensure() -> list[str]:
     """Starts those services that do not answer, and returns which, when they are ready. ServicesError."""
     if all(map(answers, SERVICES)):
         return []
     with locked():
         missing = [service for service in SERVICES if not answers(service)]
-        if missing and systemd():
-            units = [f"tinyo-{service}" for service in missing]
-            done = subprocess.run(["systemctl", "start", *units], capture_output=True, text=True)
-            if done.returncode != 0:
-                raise ServicesError(f"systemd could not start the services: {done.stderr.strip()}")
-        elif missing:
+        if missing and systemd.has_units(INSTANCE):
+            systemd.control("start", missing)
+        else:
             _start(missing)
     return missing
 
@@ -100,100 +85,67 @@ def locked() -> Iterator[None]:
 def _start(services: list[str]) -> None:
     """Starts services side by side; when one does not become ready, none of them stays."""
     with ExitStack() as undo:
-        waiting = {}
+        waiting = []
         for service in services:
+            address = RUN / f"{service}.ready"
+            address.unlink(missing_ok=True)
             ready = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-            path = RUN / f"{service}.ready"
-            path.unlink(missing_ok=True)
-            ready.bind(str(path))
-            undo.callback(path.unlink)
-            process = _spawn(service, path)
-            undo.push(lambda kind, *_, process=process: process.terminate() if kind else None)
-            waiting[service] = (process, ready)
-        deadline = time.monotonic() + PATIENCE
-        for service, (process, ready) in waiting.items():
-            _await(service, process, ready, deadline)
+            ready.bind(str(address))
+            undo.callback(address.unlink)
+            process = _spawn(service, address)
+            undo.push(lambda failed, *_, process=process: process.terminate() if failed else None)
+            waiting.append((service, process, ready))
+        for service, process, ready in waiting:
+            _await(service, process, ready)
 
 
 def _spawn(service: str, ready: Path) -> subprocess.Popen[bytes]:
     """Starts a service that outlives this command, and notes who it is."""
     program = Path(sys.executable).with_name(f"tinyo-{service}")
-    with open(RUN / f"{service}.log", "ab") as log:
-        try:
+    environment = {**os.environ, "NOTIFY_SOCKET": str(ready)}
+    try:
+        with open(RUN / f"{service}.log", "ab") as log:
             process = subprocess.Popen(
                 [program],
-                env={**os.environ, "NOTIFY_SOCKET": str(ready)},
+                env=environment,
                 cwd="/",
-                start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
-        except OSError as error:
-            raise ServicesError(f"{program} cannot be started: {error.strerror}") from None
-    (RUN / f"{service}.pid").write_text(f"{process.pid} {_started(process.pid)}\n")
+    except OSError as error:
+        raise ServicesError(f"{program} cannot be started: {error.strerror}") from None
+    (RUN / f"{service}.pid").write_text(f"{process.pid} {started(process.pid)}\n")
     return process
 
 
-def _await(service: str, process: subprocess.Popen[bytes], ready: socket.socket, deadline: float) -> None:
+def _await(service: str, process: subprocess.Popen[bytes], ready: socket.socket) -> None:
     """Returns when a service says that it is ready. ServicesError with its last words when it does not."""
-    pidfd = os.pidfd_open(process.pid)
+    ending = os.pidfd_open(process.pid)
     try:
-        while remaining := max(0.0, deadline - time.monotonic()):
-            readable, _, _ = select.select([ready.fileno(), pidfd], [], [], remaining)
-            if ready.fileno() in readable and b"READY=1" in ready.recv(4096).split(b"\n"):
+        while readable := select.select([ready.fileno(), ending], [], [], PATIENCE)[0]:
+            if readable == [ending]:
+                reason = f"ended with code {process.wait()} before it was ready"
+                break
+            if b"READY=1" in ready.recv(4096).split(b"\n"):
                 return
-            if readable == [pidfd]:
-                raise ServicesError(f"tinyo-{service} ended with code {process.wait()}{last_words(service)}")
+        else:
+            reason = f"was not ready within {PATIENCE} s"
     finally:
-        os.close(pidfd)
-    raise ServicesError(f"tinyo-{service} is not ready after {PATIENCE} s{last_words(service)}")
+        os.close(ending)
+    raise ServicesError(f"tinyo-{service} {reason}{last_words(service)}")
 
 
 def last_words(service: str, lines: int = 10) -> str:
     """The end of a service's log, to be put behind a sentence."""
     log = RUN / f"{service}.log"
-    said = log.read_text(errors="replace").splitlines()[-lines:]
-    return "\n".join([f"; the last lines of {log}:", *(f"  {line}" for line in said)])
+    said = [safe(line) for line in log.read_text(errors="replace").splitlines()[-lines:]]
+    return "\n  ".join([f"; the last lines of {log}:", *said])
 
 
-def _started(pid: int) -> str:
-    """Start time of a process in clock ticks since boot: field 22 of proc_pid_stat(5); "" when there is none."""
+def started(pid: int) -> str:
+    """Start time of a process in clock ticks since boot (proc_pid_stat(5), field 22); "" when there is none."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return ""
-
-
-def process(service: str) -> int:
-    """Process id of a service that was started here and still runs, or 0."""
-    with suppress(OSError, ValueError):
-        pid, started = (RUN / f"{service}.pid").read_text().split()
-        if _started(int(pid)) == started:
-            return int(pid)
-    return 0
-
-
-def stop() -> list[str]:
-    """Ends the services that run, node first, and returns which. Containers go on. ServicesError."""
-    with locked():
-        if systemd():
-            subprocess.run(["systemctl", "stop", *(f"tinyo-{service}" for service in SERVICES)], check=True)
-            return list(SERVICES)
-        return [service for service in SERVICES if _stop(service)]
-
-
-def _stop(service: str) -> bool:
-    """Ends one service; False when it does not run."""
-    if not (pid := process(service)):
-        if answers(service):
-            raise ServicesError(f"tinyo-{service} was not started by tinyo: end it where it was started")
-        return False
-    pidfd = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        if not select.select([pidfd], [], [], PATIENCE)[0]:
-            raise ServicesError(f"tinyo-{service} (process {pid}) still runs {PATIENCE} s after SIGTERM")
-    finally:
-        os.close(pidfd)
-    (RUN / f"{service}.pid").unlink()
-    return True

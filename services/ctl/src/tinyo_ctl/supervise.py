@@ -1,0 +1,45 @@
+"""The services after their start: who they are, and how they end."""
+
+import os
+import select
+import signal
+from contextlib import suppress
+
+from tinyo_ctl import ServicesError, systemd
+from tinyo_ctl.services import INSTANCE, PATIENCE, RUN, SERVICES, answers, locked, started
+
+
+def process(service: str) -> int:
+    """Process id of a service that was started by a command and still runs, or 0."""
+    with suppress(FileNotFoundError, ValueError):
+        pid, since = (RUN / f"{service}.pid").read_text().split()
+        return int(pid) if started(int(pid)) == since else 0
+    return 0
+
+
+def stop() -> list[str]:
+    """Ends the services that run, node first, and returns which. Containers go on. ServicesError."""
+    with locked():
+        if systemd.has_units(INSTANCE):
+            running = [service for service in SERVICES if answers(service)]
+            systemd.control("stop", SERVICES)
+            return running
+        return [service for service in SERVICES if _stop(service)]
+
+
+def _stop(service: str) -> bool:
+    """Ends one service; False when it does not run."""
+    if not (pid := process(service)):
+        if answers(service):
+            raise ServicesError(f"tinyo-{service} was not started by tinyo: end it where it was started")
+        return False
+    pidfd = os.pidfd_open(pid)
+    try:
+        # A zombie's descriptor is readable too: whoever started the service may still have to ask for it.
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if not select.select([pidfd], [], [], PATIENCE)[0]:
+            raise ServicesError(f"tinyo-{service} (process {pid}) still runs {PATIENCE} s after SIGTERM")
+    finally:
+        os.close(pidfd)
+    (RUN / f"{service}.pid").unlink()
+    return True
