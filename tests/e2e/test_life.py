@@ -197,10 +197,10 @@ def test_all_three_killed_one_after_another(own: Instance, image: str) -> None:
         for _ in range(2):
             own.kill("tinyo-node")
             own.kill("tinyo-runtime")
-            for spawner in own.spawners():
-                os.kill(spawner, signal.SIGKILL)
-            own.start("tinyo-runtime")
             own.start("tinyo-node")
+            own.start("tinyo-runtime")
+            (spawner,) = own.spawners()
+            os.kill(spawner, signal.SIGKILL)
             wait_for(lambda: succeeds(lambda: client.run("web", "echo", "alive")[0] == 0))
         assert client.get("web").status.pid == before.status.pid
 

@@ -61,9 +61,11 @@ def resume(containers: Containers, record: BootRecord) -> None:
 
 
 def pipes_to_nothing() -> tuple[int, int, int]:
-    """In place of pipes that were lost: nothing comes out, everything goes in."""
-    stdin, stdout, stderr = (os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(3))
-    return stdin, stdout, stderr
+    """In place of pipes that were lost: everything goes in, and the end comes out."""
+    stdin, stdout, stderr = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    for unused in (stdin[0], stdout[1], stderr[1]):
+        os.close(unused)
+    return stdin[1], stdout[0], stderr[0]
 
 
 def take_orphan(containers: Containers, record: BootRecord) -> Process | None:
