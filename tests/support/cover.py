@@ -1,7 +1,7 @@
 """Coverage of the core, as a part of what pytest reports at its end.
 
 Under `coverage run -m pytest` the processes that the tests start are measured too: by coverage itself, and
-the spawner, which has no site-packages, by `spawner_lines`. Below the limit the run fails.
+those that run confined by `confined_lines`. Below the limit the run fails.
 """
 
 import io
@@ -11,7 +11,7 @@ import coverage
 import pytest
 
 from scripts.budget import core
-from tests.support import spawner_lines
+from tests.support import confined_lines
 
 report = io.StringIO()
 
@@ -25,7 +25,7 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
         return
     measured.stop()
     measured.save()
-    spawner_lines.save()
+    confined_lines.save()
     combined = coverage.Coverage(plugins=[])
     combined.combine(keep=False)
     limit = combined.get_option("report:fail_under")

@@ -43,8 +43,8 @@ def tree(root: Path, beside: str) -> None:
     """A repository with two modules."""
     package = root / "services/runtime/src/tinyo_runtime/spawner"
     package.mkdir(parents=True)
-    (package / "enter.py").write_text("x = 1\n" * 401)
-    (package.parent / "execs.py").write_text("x = 1\n" * 2000)
+    (package / "enter.py").write_text("x = 1\n" * 5)
+    (package.parent / "execs.py").write_text("x = 1\n" * 20)
     (root / "pyproject.toml").write_text(f"[tool.tinyo]\nbeside = [{beside}]\n")
 
 
@@ -64,10 +64,13 @@ def test_a_listed_module_that_is_gone_is_an_error(tmp_path: Path, monkeypatch: p
 def test_a_core_or_spawner_over_its_limit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "ROOT", tmp_path)
     tree(tmp_path, '"tinyo_runtime/execs.py"')
+    monkeypatch.setattr(budget, "LIMIT", 5)
+    monkeypatch.setattr(budget, "SPAWNER_LIMIT", 5)
+    budget.main()
+    monkeypatch.setattr(budget, "SPAWNER_LIMIT", 4)
     with pytest.raises(SystemExit):
         budget.main()
-    monkeypatch.setattr(budget, "SPAWNER_LIMIT", 401)
-    budget.main()
+    monkeypatch.setattr(budget, "SPAWNER_LIMIT", 5)
     (tmp_path / "pyproject.toml").write_text("[tool.tinyo]\nbeside = []\n")
     with pytest.raises(SystemExit):
         budget.main()

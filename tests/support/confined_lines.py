@@ -1,0 +1,103 @@
+"""Which lines ran of what runs confined: the spawner and its children, and the unpacker.
+
+Coverage cannot follow there: the spawner runs without site-packages, its children end in exec or `_exit`, the
+unpacker in a root where nothing can be saved. So they are started through this file: a trace function sets one
+byte for each line in a file that is mapped and shared, which survives chroot, clone, exec and SIGKILL alike.
+
+In three roles: a plugin of coverage, which makes every measured process start them so; the program
+`python -I confined_lines.py MAP PROGRAM ARGUMENT…`; and `save`, which makes coverage data of the maps.
+"""
+
+import mmap
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from types import FrameType
+from typing import Any
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PACKAGE = os.path.join(ROOT, "services/runtime/src/tinyo_runtime")
+#: How each of them is started, after the interpreter.
+PROGRAMS = (["-I", "-S", f"{PACKAGE}/spawner/__main__.py"], ["-I", "-m", "tinyo_runtime.unpack"])
+MAPS = os.path.join(ROOT, ".coverage-confined")
+#: Bytes of a map for each file: more than it has lines.
+SIZE = 4096
+
+
+def files() -> list[str]:
+    """Their modules, in the order of their places in a map."""
+    return sorted(
+        os.path.join(PACKAGE, folder, name)
+        for folder in ("spawner", "unpack")
+        for name in os.listdir(os.path.join(PACKAGE, folder))
+        if name.endswith(".py")
+    )
+
+
+def coverage_init(registry: Any, options: Any) -> None:
+    """Called by coverage when a process begins to be measured."""
+    original = subprocess.Popen.__init__
+
+    def start(self: Any, args: Any, *more: Any, **options: Any) -> None:
+        if list(args[1:4]) in PROGRAMS:
+            os.makedirs(MAPS, exist_ok=True)
+            fd, path = tempfile.mkstemp(dir=MAPS)
+            os.close(fd)
+            flags = [flag for flag in args[1:3] if flag != "-m"]
+            args = [args[0], *flags, os.path.abspath(__file__), path, *args[3:]]
+            environment = dict(options.get("env") or os.environ)
+            environment.pop("COVERAGE_PROCESS_CONFIG", None)  # two tracers would be in each other's way
+            options["env"] = environment
+        original(self, args, *more, **options)
+
+    subprocess.Popen.__init__ = start  # type: ignore[method-assign]
+
+
+def save() -> None:
+    """Hands what the maps say to coverage, as one more data file to combine."""
+    import coverage
+
+    lines = {path: set[int]() for path in files()}
+    for entry in os.scandir(MAPS) if os.path.isdir(MAPS) else ():
+        with open(entry.path, "rb") as file:
+            hits = file.read()
+        for place, path in enumerate(files()):
+            lines[path] = lines[path] | {
+                number for number, hit in enumerate(hits[place * SIZE : (place + 1) * SIZE]) if hit
+            }
+        os.unlink(entry.path)
+    data = coverage.CoverageData(basename=os.path.join(ROOT, ".coverage"), suffix="confined")
+    data.add_lines(lines)
+    data.write()
+
+
+def main() -> None:
+    """Runs PROGRAM with a trace function that fills MAP."""
+    path, program = sys.argv[1:3]
+    places = {file: place * SIZE for place, file in enumerate(files())}
+    with open(path, "r+b") as file:
+        file.truncate(SIZE * len(places))
+        hits = mmap.mmap(file.fileno(), 0)
+    for fd in os.listdir("/proc/self/fd"):  # the map has a descriptor of its own, which tests would see
+        if os.path.realpath(f"/proc/self/fd/{fd}") == path:
+            os.close(int(fd))
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        place = places.get(frame.f_code.co_filename)
+        if place is None:
+            return None
+        hits[place + frame.f_lineno] = 1
+        return trace
+
+    sys.argv = sys.argv[2:]
+    sys.settrace(trace)
+    if program.endswith(".py"):
+        runpy.run_path(program, run_name="__main__")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
