@@ -23,11 +23,16 @@ def port(text: str) -> Port:
             "with /udp behind it if it is not TCP"
         )
     address, host, inside, protocol = match.groups()
+    if address:
+        try:
+            ipaddress.IPv4Address(address)
+        except ValueError:
+            raise ValueError(f"{address!r} is no IPv4 address") from None
     for number in (host or inside, inside):
         if not 1 <= int(number) <= 65535:
             raise ValueError(f"{number} is no port: ports go from 1 to 65535")
     return Port(
-        host_ip=str(ipaddress.IPv4Address(address)) if address else "",
+        host_ip=address or "",
         host_port=int(host or inside),
         container_port=int(inside),
         protocol=Protocol.PROTOCOL_UDP if protocol == "udp" else Protocol.PROTOCOL_TCP,

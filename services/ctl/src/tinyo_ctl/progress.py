@@ -40,7 +40,6 @@ class Progress:
                 progress.TextColumn("  {task.description}", markup=False),
                 progress.BarColumn(30),
                 progress.DownloadColumn(),
-                progress.TransferSpeedColumn(),
                 transient=True,
             )
             self.bars.start()

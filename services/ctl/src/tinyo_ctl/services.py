@@ -93,7 +93,7 @@ def _start(services: list[str]) -> None:
             ready.bind(str(address))
             undo.callback(address.unlink)
             process = _spawn(service, address)
-            undo.push(lambda failed, *_, process=process: process.terminate() if failed else None)
+            undo.push(lambda failed, *_, process=process: _end(process) if failed else None)
             waiting.append((service, process, ready))
         for service, process, ready in waiting:
             _await(service, process, ready)
@@ -135,6 +135,12 @@ def _await(service: str, process: subprocess.Popen[bytes], ready: socket.socket)
     finally:
         os.close(ending)
     raise ServicesError(f"tinyo-{service} {reason}{last_words(service)}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Takes back the start of a service."""
+    process.terminate()
+    process.wait(PATIENCE)
 
 
 def last_words(service: str, lines: int = 10) -> str:

@@ -192,8 +192,9 @@ class _Reader:
             yield item, f"{path}[{index}]"
 
     def value(self, node: yaml.Node, path: str, parse: Callable[[str], T], otherwise: T) -> T:
-        """What a value, taken as it is written, stands for."""
-        self.places[path] = _place(node)
+        """What a value, taken as it is written, stands for; `path` is that of its field, when it has one."""
+        if path:
+            self.places[path] = _place(node)
         try:
             if isinstance(node, yaml.ScalarNode):
                 return parse(node.value)

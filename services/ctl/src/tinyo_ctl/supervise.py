@@ -35,11 +35,11 @@ def _stop(service: str) -> bool:
         return False
     pidfd = os.pidfd_open(pid)
     try:
-        # A zombie's descriptor is readable too: whoever started the service may still have to ask for it.
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if process(service) == pid:  # still, now that the descriptor holds on to it
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         if not select.select([pidfd], [], [], PATIENCE)[0]:
             raise ServicesError(f"tinyo-{service} (process {pid}) still runs {PATIENCE} s after SIGTERM")
     finally:
         os.close(pidfd)
-    (RUN / f"{service}.pid").unlink()
+    (RUN / f"{service}.pid").unlink(missing_ok=True)
     return True

@@ -1,0 +1,202 @@
+"""A NodeService in memory: real gRPC on a real socket, with containers that only exist on paper.
+
+An Apply runs its containers at once, unless their image says otherwise (`IMAGES`); a test decides when it goes
+on by `gate`. What was asked for is kept in `requests`.
+"""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from tinyo.node.v1 import node_pb2 as pb
+from tinyo.node.v1 import node_pb2_grpc
+from tinyo.v1 import container_pb2 as v1
+from tinyo.v1.error_pb2 import Error
+from tinyo.v1.event_pb2 import Event, EventReason
+from tinyo.v1.image_pb2 import Image, LayerProgress, PullProgress
+from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
+from tinyo.v1.version_pb2 import Version
+
+#: What becomes of a container, by its image; every other image runs.
+IMAGES = {
+    "exits:0": v1.ContainerStatus(phase=v1.PHASE_EXITED, exit=v1.ExitStatus(code=0)),
+    "exits:3": v1.ContainerStatus(phase=v1.PHASE_EXITED, exit=v1.ExitStatus(code=3)),
+    "fails": v1.ContainerStatus(
+        phase=v1.PHASE_FAILED,
+        error=Error(code=9, reason="PORT_IN_USE", message="port 80 is held by \x1b[2Jnginx"),
+    ),
+    "unmounted": v1.ContainerStatus(
+        phase=v1.PHASE_FAILED,
+        error=Error(
+            code=9,
+            reason="MOUNT_SOURCE_MISSING",
+            message="there is no /nowhere: make it, or say create: true",
+            field="containers[0].mounts[0].source",
+        ),
+    ),
+}
+
+
+class FakeNode(node_pb2_grpc.NodeServiceServicer):
+    """Serves on a socket in `folder` as long as it is entered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"unix:{folder}/node.sock"
+        self.containers: dict[str, v1.Container] = {}
+        self.requests: list[Message] = []
+        #: An Apply waits here once it is accepted.
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entries: list[LogEntry] = []
+        self.refusal: status_pb2.Status | None = None
+
+    def __enter__(self) -> Self:
+        self.server = grpc.server(ThreadPoolExecutor(8))
+        node_pb2_grpc.add_NodeServiceServicer_to_server(self, self.server)
+        self.server.add_insecure_port(self.address)
+        self.server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.gate.set()
+        self.server.stop(None).wait()
+
+    def refuse(self, code: int, reason: str, message: str, **fields: str) -> None:
+        """Makes every call fail from now on; `fields` are violations, by path (with "__" for "[0].")."""
+        self.refusal = status_pb2.Status(code=code, message=message)
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=field.replace("__", "[0]."), description=text)
+            for field, text in fields.items()
+        ]
+        for detail in (
+            error_details_pb2.ErrorInfo(reason=reason, domain="tinyo"),
+            error_details_pb2.BadRequest(field_violations=violations),
+        ):
+            packed = AnyMessage()
+            packed.Pack(detail)
+            self.refusal.details.append(packed)
+
+    def note(self, request: Message, context: grpc.ServicerContext) -> None:
+        """Keeps a request, or refuses it."""
+        self.requests.append(request)
+        if self.refusal:
+            context.abort_with_status(rpc_status.to_status(self.refusal))
+
+    def Apply(self, request: pb.ApplyRequest, context: Any) -> Iterator[pb.ApplyResponse]:
+        self.note(request, context)
+        changes, settled = [], []
+        for spec in request.containers:
+            old = self.containers.get(spec.name)
+            status = IMAGES.get(spec.image) or v1.ContainerStatus(phase=v1.PHASE_RUNNING, address="10.77.0.2")
+            container = v1.Container(spec=spec, origin=request.origin, status=status)
+            action, fields = pb.CHANGE_ACTION_CREATE, list[str]()
+            if old:
+                fields = [field.name for field, _ in spec.ListFields() if differ(old.spec, spec, field.name)]
+                action = pb.CHANGE_ACTION_REPLACE if fields else pb.CHANGE_ACTION_NONE
+            self.containers[spec.name] = container
+            changes.append(pb.Change(name=spec.name, action=action, fields=fields))
+            settled.append(container)
+        yield pb.ApplyResponse(accepted=pb.ApplyAccepted(revision=1, changes=changes))
+        for spec, change in zip(request.containers, changes, strict=True):
+            if change.action == pb.CHANGE_ACTION_CREATE:
+                reason = EventReason.EVENT_REASON_PULLING
+                yield pb.ApplyResponse(event=Event(name=spec.name, reason=reason))
+                layer = LayerProgress(total_bytes=1000, received_bytes=400)
+                yield pb.ApplyResponse(progress=PullProgress(reference=spec.image, layers=[layer]))
+        self.gate.wait()
+        yield pb.ApplyResponse(settled=pb.ApplySettled(containers=settled))
+
+    def Remove(self, request: pb.RemoveRequest, context: Any) -> Iterator[pb.RemoveResponse]:
+        self.note(request, context)
+        owned = [name for name, one in self.containers.items() if one.origin == request.origin != ""]
+        gone = [name for name in (*request.names, *owned) if self.containers.pop(name, None)]
+        yield pb.RemoveResponse(settled=pb.RemoveSettled(names=gone))
+
+    def List(self, request: pb.ListRequest, context: Any) -> pb.ListResponse:
+        self.note(request, context)
+        return pb.ListResponse(containers=[self.containers[name] for name in sorted(self.containers)])
+
+    def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
+        self.note(request, context)
+        return pb.GetResponse(container=self.containers[request.name])
+
+    def Stop(self, request: pb.StopRequest, context: Any) -> pb.StopResponse:
+        self.note(request, context)
+        for name in request.names:
+            one = self.containers[name]
+            one.desired = v1.DESIRED_STATE_STOPPED
+            one.status.CopyFrom(v1.ContainerStatus(phase=v1.PHASE_EXITED, exit=v1.ExitStatus(code=143)))
+        return pb.StopResponse(containers=[self.containers[name] for name in request.names])
+
+    def Start(self, request: pb.StartRequest, context: Any) -> pb.StartResponse:
+        self.note(request, context)
+        for name in request.names:
+            one = self.containers[name]
+            one.desired = v1.DESIRED_STATE_RUNNING
+            one.status.CopyFrom(v1.ContainerStatus(phase=v1.PHASE_RUNNING, address="10.77.0.3"))
+        return pb.StartResponse(containers=[self.containers[name] for name in request.names])
+
+    def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse]:
+        self.note(request, context)
+        for sequence, name in enumerate(self.containers, 1):
+            event = Event(sequence=sequence, name=name, reason=EventReason.EVENT_REASON_RUNNING)
+            yield pb.WatchResponse(event=event)
+
+    def Logs(self, request: pb.LogsRequest, context: Any) -> Iterator[pb.LogsResponse]:
+        self.note(request, context)
+        yield pb.LogsResponse(entries=self.entries)
+
+    def Exec(self, requests: Iterator[pb.ExecRequest], context: Any) -> Iterator[pb.ExecResponse]:
+        """Gives input back on both ways out; ends with 7, or with 128 + the signal that it gets."""
+        self.note(next(requests), context)
+        code = 7
+        yield pb.ExecResponse(output=ExecOutput(stderr=b"ready\n"))
+        for request in requests:
+            match request.input.WhichOneof("input"):
+                case "stdin":
+                    yield pb.ExecResponse(output=ExecOutput(stdout=request.input.stdin))
+                case "signal":
+                    code = 128 + request.input.signal
+                    break
+                case "end_of_input":
+                    break
+        yield pb.ExecResponse(output=ExecOutput(exit=v1.ExitStatus(code=code)))
+
+    def GetVersion(self, request: pb.GetVersionRequest, context: Any) -> pb.GetVersionResponse:
+        return pb.GetVersionResponse(version=Version(program="9.8.7", contract="v1.0"), node_id="abc")
+
+    def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
+        image = Image(references=["docker.io/library/alpine:latest"], digest="sha256:" + "ab" * 32)
+        image.platform, image.size_bytes = "linux/amd64", 3_400_000
+        return pb.ListImagesResponse(images=[image])
+
+    def PullImage(self, request: pb.PullImageRequest, context: Any) -> Iterator[pb.PullImageResponse]:
+        self.note(request, context)
+        yield pb.PullImageResponse(
+            image=Image(references=[request.reference], digest="sha256:00", size_bytes=5)
+        )
+
+    def RemoveImage(self, request: pb.RemoveImageRequest, context: Any) -> pb.RemoveImageResponse:
+        self.note(request, context)
+        return pb.RemoveImageResponse(removed=[request.reference])
+
+
+def differ(one: Message, other: Message, field: str) -> bool:
+    """Whether a field has another value in both."""
+    return bool(getattr(one, field) != getattr(other, field))
+
+
+def entry(data: bytes, error: bool = False) -> LogEntry:
+    """A piece of a log."""
+    stream = OutputStream.OUTPUT_STREAM_STDERR if error else OutputStream.OUTPUT_STREAM_STDOUT
+    return LogEntry(stream=stream, data=data)
