@@ -21,6 +21,10 @@ from tinyo_ctl.services import node
 from tinyo_ctl.streams import execute, logs
 
 
+#: Seconds for a node to say what runs before it is stopped.
+STOP_PATIENCE = 5
+
+
 def remove(options: argparse.Namespace) -> int:
     """`tinyo -`: takes away what Statefiles own, and containers by name."""
     names = [one for one in options.targets if not is_file(one)]
@@ -216,18 +220,27 @@ def start_services(options: argparse.Namespace) -> int:
 def stop_services(options: argparse.Namespace) -> int:
     """`tinyo services stop`: containers go on."""
     services.need_root()
-    running = 0
-    if services.answers("node"):
-        with connect(services.address()) as calls:
-            containers = calls.List(api.ListRequest()).containers
-        running = sum(one.status.phase == Phase.PHASE_RUNNING for one in containers)
+    running = running_containers()
     for service in (stopped := supervise.stop()):
         say(f"tinyo-{service} stopped")
     if not stopped:
         say("no service runs")
-    if running:
+    elif running:
         say(f"{running} {'container goes' if running == 1 else 'containers go'} on")
     return 0
+
+
+def running_containers() -> int:
+    """How many containers run; 0 when no node says so in time, which must not keep it from being stopped."""
+    if not services.answers("node"):
+        return 0
+    try:
+        with connect(services.address()) as calls:
+            containers = calls.List(api.ListRequest(), timeout=STOP_PATIENCE).containers
+    except NodeError as error:
+        fail("tinyo-node", f"cannot say what runs: {error}")
+        return 0
+    return sum(one.status.phase == Phase.PHASE_RUNNING for one in containers)
 
 
 def services_status(options: argparse.Namespace) -> int:

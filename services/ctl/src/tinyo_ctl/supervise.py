@@ -35,8 +35,9 @@ def _stop(service: str) -> bool:
         return False
     pidfd = os.pidfd_open(pid)
     try:
-        if process(service) == pid:  # still, now that the descriptor holds on to it
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if process(service) != pid:  # it ended before the descriptor could hold on to it
+            return False
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         if not select.select([pidfd], [], [], PATIENCE)[0]:
             raise ServicesError(f"tinyo-{service} (process {pid}) still runs {PATIENCE} s after SIGTERM")
     finally:
