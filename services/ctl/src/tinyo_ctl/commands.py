@@ -20,7 +20,6 @@ from tinyo_ctl.render import age, clock, fail, phase, ports, safe, say, size, su
 from tinyo_ctl.services import node
 from tinyo_ctl.streams import execute, logs
 
-
 #: Seconds for a node to say what runs before it is stopped.
 STOP_PATIENCE = 5
 
