@@ -88,18 +88,30 @@ class Pulls:
 
     def __post_init__(self) -> None:
         self._running: dict[str, asyncio.Task[str]] = {}
+        #: Set when something really has to be fetched.
+        self._fetching: dict[str, asyncio.Event] = {}
 
-    async def digest(self, reference: str) -> str:
-        """Makes the image present; the digest of its manifest."""
+    def digest(self, reference: str) -> "asyncio.Task[str]":
+        """Makes the image present; the digest of its manifest. Whoever waits for it shields it."""
         if reference not in self._running:
+            self._fetching[reference] = asyncio.Event()
             task = self._running[reference] = asyncio.create_task(self._pull(reference))
             task.add_done_callback(lambda _: self._running.pop(reference))
-        return await asyncio.shield(self._running[reference])
+        return self._running[reference]
+
+    async def fetches(self, reference: str) -> bool:
+        """Whether the image comes from a registry; known as soon as it begins to come, or is there."""
+        began = asyncio.create_task(self._fetching[reference].wait())
+        await asyncio.wait([began, self.digest(reference)], return_when=asyncio.FIRST_COMPLETED)
+        began.cancel()
+        return self._fetching[reference].is_set()
 
     async def _pull(self, reference: str) -> str:
         digest = ""
         async for answer in self.runtime.PullImage(rt.PullImageRequest(reference=reference)):
             if answer.HasField("progress"):
+                if not all(layer.complete for layer in answer.progress.layers):
+                    self._fetching[reference].set()
                 self.on_progress(reference, answer.progress)
             else:
                 digest = answer.image.digest
@@ -233,7 +245,7 @@ class Reconciler:
         except grpc.aio.AioRpcError as error:
             if is_transport(error):
                 raise
-            return await self._failed(container, from_runtime(error))
+            return await self._failed(container, from_runtime(error), "image")
         container.image_digest = digest
         return await self.state.save(container, ev.Event(reason=ev.EVENT_REASON_PULLED, message=digest))
 
@@ -257,11 +269,11 @@ class Reconciler:
         if ":" in repository.rpartition("/")[2]:
             repository = repository.rpartition(":")[0]
         try:
-            await self.pulls.digest(f"{repository}@{container.image_digest}")
+            await asyncio.shield(self.pulls.digest(f"{repository}@{container.image_digest}"))
         except grpc.aio.AioRpcError as error:
             if is_transport(error):
                 raise
-            await self._failed(container, from_runtime(error))
+            await self._failed(container, from_runtime(error), "image")
 
     async def _start(self, key: Key) -> None:
         container = self.state.containers[key]
@@ -282,8 +294,9 @@ class Reconciler:
     def _sequence(self, id: str) -> int:
         return self.observed[id].sequence if id in self.observed else 0
 
-    async def _failed(self, container: v1.Container, error: Error) -> None:
+    async def _failed(self, container: v1.Container, error: Error, field: str = "") -> None:
         container.status.phase = v1.PHASE_FAILED
+        error.field = error.field or field
         container.status.error.CopyFrom(error)
         await self.state.save(
             container, ev.Event(reason=ev.EVENT_REASON_FAILED, message=error.message, error=error)

@@ -7,6 +7,7 @@ stack with the call that gives it back; the exit unwinds that stack, and so does
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from collections import deque
@@ -105,7 +106,7 @@ class Containers:
                 cgroups = self.cgroups.make(id)
                 resources.callback(self.cgroups.remove, id)
                 describing = rootfs.describe(container.folder, config.spec, endpoint.address)
-                with rootfs.opened([*describing, *config.spec.mounts]) as mounts:
+                with rootfs.opened([*config.spec.mounts, *describing]) as mounts:
                     fds = [endpoint.netns, *cgroups, *(fd for _, fd, _ in mounts)]
                     plan = process_plan(config.spec, image) | {
                         "id": id,
@@ -125,7 +126,7 @@ class Containers:
                     try:
                         process = await self.spawner.start(plan, fds, keep=True)
                     except SpawnError as error:
-                        raise explain(error, plan["argv"][0]) from error
+                        raise explain(error, plan["argv"][0], config.spec) from error
                     finally:
                         for fd in cgroups:
                             os.close(fd)
@@ -273,18 +274,25 @@ def process_plan(spec: v1.ContainerSpec, image: Image) -> dict[str, Any]:
     }
 
 
-def explain(error: SpawnError, program: str) -> TinyoError:
-    """A failed step in the user's words."""
+def explain(error: SpawnError, program: str, spec: v1.ContainerSpec) -> TinyoError:
+    """A failed step in the user's words, with the field of the spec that is to blame if one is."""
     failed = grpc.StatusCode.FAILED_PRECONDITION
-    if error.step == "execute" and error.errno == 2:
+    command = "command" if spec.command else ""
+    if error.step == "execute" and error.errno == errno.ENOENT:
         message = f"command {program!r} was not found in the image"
-        return TinyoError(failed, "COMMAND_NOT_FOUND", message, {"command": program})
-    if error.step == "execute" and error.errno in (8, 13):
+        return TinyoError(failed, "COMMAND_NOT_FOUND", message, {"command": program}, command)
+    if error.step == "execute" and error.errno in (errno.EACCES, errno.ENOEXEC):
         message = f"command {program!r} cannot be executed: {os.strerror(error.errno)}"
-        return TinyoError(failed, "COMMAND_NOT_EXECUTABLE", message, {"command": program})
+        return TinyoError(failed, "COMMAND_NOT_EXECUTABLE", message, {"command": program}, command)
     what = {"step": error.step, "errno": str(error.errno), "object": error.about}
     reason = f"{os.strerror(error.errno)}: {error.about}" if error.errno else error.about
     message = f"the container could not {error.step.replace('_', ' ')}: {reason}"
+    if error.step == "enter_cwd" and spec.workdir:
+        message = f"the working directory {spec.workdir!r} cannot be entered: {os.strerror(error.errno)}"
+        return TinyoError(failed, "START_FAILED", message, what, "workdir")
+    if error.step == "drop_privileges" and error.about == spec.user:
+        message = f"the image knows no user or group {spec.user!r}"
+        return TinyoError(failed, "START_FAILED", message, what, "user")
     return TinyoError(grpc.StatusCode.INTERNAL, "START_FAILED", message, what)
 
 

@@ -74,7 +74,7 @@ async def start(containers: Containers, request: ExecStart) -> Process:
     try:
         return await containers.spawner.start(plan, [container.process.pidfd, *cgroups], keep=False)
     except SpawnError as error:
-        raise explain(error, request.exec.command[0]) from error
+        raise explain(error, request.exec.command[0], spec) from error
     finally:
         for fd in cgroups:
             os.close(fd)

@@ -62,17 +62,17 @@ def opened(mounts: list[Mount]) -> Iterator[list[OpenMount]]:
     """
     result: list[OpenMount] = []
     try:
-        for mount in mounts:
+        for index, mount in enumerate(mounts):
             if mount.create:
                 os.makedirs(mount.source, exist_ok=True)
-            result.append(_open(mount))
+            result.append(_open(mount, f"mounts[{index}].source"))
         yield result
     finally:
         for _, fd, _ in result:
             os.close(fd)
 
 
-def _open(mount: Mount) -> OpenMount:
+def _open(mount: Mount, field: str) -> OpenMount:
     try:
         fd = syscalls.open_tree(-100, mount.source, syscalls.AT_RECURSIVE)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -81,6 +81,7 @@ def _open(mount: Mount) -> OpenMount:
             "MOUNT_SOURCE_MISSING",
             f"mount source {mount.source} does not exist: make it, or say `create: true`",
             {"source": mount.source},
+            field,
         ) from error
     syscalls.make_private(fd, read_only=mount.read_only)
     return mount.target, fd, stat.S_ISDIR(os.fstat(fd).st_mode)
