@@ -1,6 +1,6 @@
 """A NodeService in memory: real gRPC on a real socket, with containers that only exist on paper.
 
-An Apply runs its containers at once, unless their image says otherwise (`IMAGES`); a test decides when it goes
+An Apply runs its containers at once, unless their image says otherwise (`outcomes`); a test decides when it goes
 on by `gate`. What was asked for is kept in `requests`.
 """
 
@@ -25,7 +25,7 @@ from tinyo.v1.image_pb2 import Image, LayerProgress, PullProgress
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
 
-#: What becomes of a container, by its image; every other image runs.
+#: What becomes of a container, by its image; every other image runs, unless a test adds to `outcomes`.
 IMAGES = {
     "exits:0": v1.ContainerStatus(phase=v1.PHASE_EXITED, exit=v1.ExitStatus(code=0)),
     "exits:3": v1.ContainerStatus(phase=v1.PHASE_EXITED, exit=v1.ExitStatus(code=3)),
@@ -52,6 +52,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.address = f"unix:{folder}/node.sock"
         self.containers: dict[str, v1.Container] = {}
         self.requests: list[Message] = []
+        self.outcomes = dict(IMAGES)
         #: An Apply waits here once it is accepted.
         self.gate = threading.Event()
         self.gate.set()
@@ -97,7 +98,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         changes, settled = [], []
         for spec in request.containers:
             old = self.containers.get(spec.name)
-            status = IMAGES.get(spec.image) or v1.ContainerStatus(phase=v1.PHASE_RUNNING, address="10.77.0.2")
+            status = self.outcomes.get(spec.image) or v1.ContainerStatus(
+                phase=v1.PHASE_RUNNING, address="10.77.0.2"
+            )
             container = v1.Container(spec=spec, origin=request.origin, status=status)
             action, fields = pb.CHANGE_ACTION_CREATE, list[str]()
             if old:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 from tinyo.node.v1 import node_pb2 as pb
+from tinyo.v1 import container_pb2 as v1
+from tinyo.v1.error_pb2 import Error
 
 from tests.support.fake_node import FakeNode, entry
 
@@ -135,6 +137,31 @@ def test_an_error_within_the_stream_finds_its_line(tinyo: Run, tmp_path: Path) -
         "  3 |   - source: /nowhere\n"
         "    |             ^\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("reason", "metadata", "place"),
+    [
+        ("IMAGE_NOT_FOUND", {}, "one.yml:1:12: "),
+        ("REGISTRY_UNREACHABLE", {}, "one.yml:1:12: "),
+        ("COMMAND_NOT_FOUND", {}, "one.yml:2:10: "),
+        ("PORT_IN_USE", {"port": "81"}, "one.yml:3:12: "),
+        ("MOUNT_SOURCE_MISSING", {"source": "/b"}, "one.yml:4:17: "),
+        ("MOUNT_SOURCE_MISSING", {"source": "/c"}, "✗ one  "),
+        ("DISK_FULL", {"path": "/b"}, "✗ one  "),
+    ],
+)
+def test_an_error_without_a_field_finds_its_line_by_its_facts(
+    tinyo: Run, node: FakeNode, tmp_path: Path, reason: str, metadata: dict[str, str], place: str
+) -> None:
+    (tmp_path / "one.yml").write_text(
+        "container: alpine\ncommand: x\nport: [80, 81]\nmounts: [/a:/a, /b:/b]\n"
+    )
+    error = Error(code=9, reason=reason, message="it is so", metadata=metadata)
+    node.outcomes["alpine"] = v1.ContainerStatus(phase=v1.PHASE_FAILED, error=error)
+    done = tinyo("+", "one.yml")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{place}it is so\n")
 
 
 def test_field_violations_find_their_lines_in_the_order_of_the_file(

@@ -1,12 +1,12 @@
 """`tinyo + FILE…`: brings up what Statefiles say."""
 
 import argparse
-import secrets
 from collections.abc import Iterator
 
 from tinyo.node.v1.node_pb2 import ApplyRequest, ApplyResponse
 from tinyo.v1.container_pb2 import Container, Phase
 
+from tinyo_ctl.client import correlation_id
 from tinyo_ctl.report import Report
 from tinyo_ctl.services import node
 from tinyo_ctl.statefile import Statefile, load
@@ -26,7 +26,7 @@ def request(statefile: Statefile) -> ApplyRequest:
         containers=[statefile.spec],
         origin=statefile.origin,
         statefile=statefile.text,
-        correlation_id=secrets.token_hex(8),
+        correlation_id=correlation_id(),
     )
 
 

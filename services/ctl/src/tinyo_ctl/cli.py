@@ -39,6 +39,8 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     #: What `ArgumentParser.add_argument` is called with.
     arguments: Sequence[tuple[Sequence[str], dict[str, Any]]] = ()
+    #: What its help ends with.
+    example: str = ""
 
 
 def main() -> int:
@@ -65,13 +67,17 @@ def run(arguments: list[str]) -> int:
     # Takes a tenth of a second, in which Ctrl-C must work as well.
     from tinyo_ctl.commands import COMMANDS
 
-    listing = "\n".join(f"  {', '.join(one.names):14} {one.help}" for one in COMMANDS)
-    parser = argparse.ArgumentParser("tinyo", description=f"commands:\n{listing}", epilog=EPILOG, **LOOK)
+    listing = "\n".join(f"  {', '.join(one.names):15} {one.help}" for one in COMMANDS)
+    parser = argparse.ArgumentParser(
+        "tinyo", usage="tinyo COMMAND …", description=f"commands:\n{listing}", epilog=EPILOG, **LOOK
+    )
     parser.add_argument("--host", default=os.environ.get("TINYO_HOST", ""), help="another node: unix:PATH")
     parser.add_argument("words", nargs=argparse.PARSER, metavar="COMMAND", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     command, words = find(COMMANDS, options.words)
-    parser = argparse.ArgumentParser(f"tinyo {command.names[0]}", description=command.help, **LOOK)
+    parser = argparse.ArgumentParser(
+        f"tinyo {command.names[0]}", description=command.help, epilog=command.example, **LOOK
+    )
     for flags, settings in command.arguments:
         parser.add_argument(*flags, **settings)
     return command.run(parser.parse_args(words, options))

@@ -5,6 +5,7 @@ with connect("unix:/run/tinyo/node.sock") as node:
         print(container.spec.name, container.status.address)
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -70,6 +71,11 @@ def connect(address: str) -> Iterator[NodeServiceStub]:
     options = [("grpc.max_receive_message_length", MESSAGE_LIMIT)]
     with grpc.insecure_channel(address, options=options) as channel, node_errors():
         yield NodeServiceStub(channel)
+
+
+def correlation_id() -> str:
+    """A new id for a request; it comes back in every event that the request causes."""
+    return os.urandom(8).hex()
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import secrets
 import sys
-from importlib.metadata import version as distribution_version
 from typing import Any
 
 from tinyo.node.v1 import node_pb2 as api
@@ -13,15 +11,22 @@ from tinyo.v1.event_pb2 import EventReason
 from tinyo.v1.version_pb2 import Version
 
 from tinyo_ctl import services, supervise, systemd
-from tinyo_ctl.apply import apply
 from tinyo_ctl.cli import Command
-from tinyo_ctl.client import NodeError, connect, node_errors
+from tinyo_ctl.client import NodeError, connect, correlation_id, node_errors
 from tinyo_ctl.render import age, clock, fail, phase, ports, safe, say, size, succeed, table
 from tinyo_ctl.services import node
 from tinyo_ctl.streams import execute, logs
 
 #: Seconds for a node to say what runs before it is stopped.
 STOP_PATIENCE = 5
+
+
+def apply(options: argparse.Namespace) -> int:
+    """`tinyo +`: brings up what Statefiles say."""
+    # Only here: nothing else needs YAML, and `tinyo ls` has no time for it.
+    from tinyo_ctl.apply import apply
+
+    return apply(options)
 
 
 def remove(options: argparse.Namespace) -> int:
@@ -33,7 +38,7 @@ def remove(options: argparse.Namespace) -> int:
     with node(options.host) as calls:
         streams = []
         for request in requests:
-            request.correlation_id = secrets.token_hex(8)
+            request.correlation_id = correlation_id()
             if options.time is not None:
                 request.grace_ms = options.time * 1000
             streams.append((request, calls.Remove(request)))
@@ -122,7 +127,7 @@ def print_data(containers: list[Container], form: str) -> None:
 
 def stop(options: argparse.Namespace) -> int:
     """`tinyo stop`: they stay, and can be started again."""
-    request = api.StopRequest(names=options.names, correlation_id=secrets.token_hex(8))
+    request = api.StopRequest(names=options.names, correlation_id=correlation_id())
     if options.time is not None:
         request.grace_ms = options.time * 1000
     with node(options.host) as calls:
@@ -133,7 +138,7 @@ def stop(options: argparse.Namespace) -> int:
 
 def start(options: argparse.Namespace) -> int:
     """`tinyo start`: runs what was stopped."""
-    request = api.StartRequest(names=options.names, correlation_id=secrets.token_hex(8))
+    request = api.StartRequest(names=options.names, correlation_id=correlation_id())
     code = 0
     with node(options.host) as calls:
         for one in calls.Start(request).containers:
@@ -275,7 +280,10 @@ def services_logs(options: argparse.Namespace) -> int:
 
 def version(options: argparse.Namespace) -> int:
     """`tinyo version`: of this program, and of the services when they can be asked without starting them."""
-    say(f"tinyo          {distribution_version('tinyo-ctl')}")
+    # Only here: it is slow to import.
+    from importlib import metadata
+
+    say(f"tinyo          {metadata.version('tinyo-ctl')}")
     address = options.host or services.address()
     if options.host or (os.geteuid() == 0 and services.answers("node")):
         with connect(address) as calls:
@@ -312,6 +320,7 @@ COMMANDS = (
         "bring up what Statefiles say",
         apply,
         [flag("files", nargs="+", metavar="FILE", help="a Statefile, or - for standard input")],
+        "examples:\n  tinyo + web.yml db.yml\n  sed s/1.0/1.1/ web.yml | tinyo + -",
     ),
     Command(
         ("-", "rm"),
@@ -323,6 +332,7 @@ COMMANDS = (
             ),
             GRACE,
         ],
+        "examples:\n  tinyo - web.yml      everything that came from this file\n  tinyo - web db       by name",
     ),
     Command(
         ("ls", "ps"),
@@ -332,6 +342,7 @@ COMMANDS = (
             flag("-a", "--all", action="store_true", help="those that were stopped, too"),
             flag("-o", "--output", choices=("json", "yaml", "name"), help="for programs"),
         ],
+        "examples:\n  tinyo ls -a\n  tinyo ls -o json | jq '.[].status.address'",
     ),
     Command(
         ("logs",),
@@ -342,6 +353,7 @@ COMMANDS = (
             FOLLOW,
             flag("-n", "--lines", type=count, metavar="N", help="only the last N lines"),
         ],
+        "examples:\n  tinyo logs -f web\n  tinyo logs -n 20 web",
     ),
     Command(
         ("exec",),
@@ -354,6 +366,7 @@ COMMANDS = (
             flag("name", metavar="NAME", help="name or id"),
             flag("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="program and arguments"),
         ],
+        "examples:\n  tinyo exec web -- ls -l /\n  tinyo exec -u 1000 db -- pg_dump app > app.sql",
     ),
     Command(("stop",), "stop containers; they stay", stop, [NAMES, GRACE]),
     Command(("start",), "start stopped containers", start, [NAMES]),

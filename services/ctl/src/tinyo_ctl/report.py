@@ -7,7 +7,7 @@ from typing import Self
 
 import grpc
 from tinyo.node.v1.node_pb2 import ApplyResponse, Change, ChangeAction
-from tinyo.v1.container_pb2 import Container, Phase
+from tinyo.v1.container_pb2 import Container, ContainerSpec, Phase
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import EventReason
 
@@ -84,9 +84,27 @@ class Report:
             fail(name, phase(container))
 
     def blame(self, error: Error, name: str) -> None:
-        """Shows an error, with the line of the Statefile where a field is to blame."""
-        if error.field:
-            place = self.statefile.place(error.field)
+        """Shows an error, with the line of the Statefile that is to blame, where one is."""
+        place = self.statefile.place(error.field or blamed(self.statefile.spec, error))
+        if place.line:
             print(describe(self.statefile.path, self.statefile.text, place, error.message), file=sys.stderr)
         else:
             fail(name, safe(error.message))
+
+
+def blamed(spec: ContainerSpec, error: Error) -> str:
+    """The field of a spec that an error is about which happened long after the request; "" when none is."""
+    match error.reason.split("_"):
+        case ["IMAGE" | "REGISTRY", *_]:
+            return "image"
+        case ["COMMAND", *_]:
+            return "command"
+        case ["MOUNT", *_]:
+            sources = [mount.source for mount in spec.mounts]
+            if (source := error.metadata.get("source", "")) in sources:
+                return f"mounts[{sources.index(source)}].source"
+        case ["PORT", *_]:
+            ports = [str(port.host_port) for port in spec.ports]
+            if (port := error.metadata.get("port", "")) in ports:
+                return f"ports[{ports.index(port)}]"
+    return ""
