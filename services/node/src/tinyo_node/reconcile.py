@@ -236,12 +236,13 @@ class Reconciler:
 
     async def _pull(self, key: Key) -> None:
         container = self.state.containers[key]
-        container.status.phase = v1.PHASE_PULLING
-        await self.state.save(
-            container, ev.Event(reason=ev.EVENT_REASON_PULLING, message=container.spec.image)
-        )
+        image = container.spec.image
+        pull = self.pulls.digest(image)
+        if await self.pulls.fetches(image):
+            container.status.phase = v1.PHASE_PULLING
+            await self.state.save(container, ev.Event(reason=ev.EVENT_REASON_PULLING, message=image))
         try:
-            digest = await self.pulls.digest(container.spec.image)
+            digest = await asyncio.shield(pull)
         except grpc.aio.AioRpcError as error:
             if is_transport(error):
                 raise
