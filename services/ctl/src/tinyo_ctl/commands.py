@@ -11,7 +11,7 @@ from tinyo.v1.event_pb2 import EventReason
 from tinyo.v1.version_pb2 import Version
 
 from tinyo_ctl import services, supervise, systemd
-from tinyo_ctl.cli import Command
+from tinyo_ctl.arguments import Command
 from tinyo_ctl.client import NodeError, connect, correlation_id, node_errors
 from tinyo_ctl.render import age, clock, fail, phase, ports, safe, say, size, succeed, table
 from tinyo_ctl.services import node

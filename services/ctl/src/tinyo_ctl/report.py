@@ -35,10 +35,9 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self.progress.close()
-        if isinstance(error, KeyboardInterrupt) and self.changes:
-            print(
-                "interrupted: the apply goes on in the node; `tinyo ls` shows how far it is", file=sys.stderr
-            )
+        if isinstance(error, KeyboardInterrupt):
+            what = "the apply goes on in the node" if self.changes else "the node had not answered yet"
+            print(f"interrupted: {what}; `tinyo ls` shows how far it is", file=sys.stderr)
         if isinstance(error, grpc.RpcError):
             refused = NodeError.of(error)
             self.code = refused.exit_code

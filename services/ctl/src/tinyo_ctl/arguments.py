@@ -1,0 +1,66 @@
+"""The command line, word by word: which command it names, and what that takes."""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinyo_ctl import UsageError
+from tinyo_ctl.diagnose import unknown
+
+EPILOG = """examples:
+  tinyo + web.yml                   bring up what a Statefile says
+  tinyo ls                          what runs
+  tinyo logs -f web                 what it writes, as it comes
+  tinyo exec web -- ls -l /         run a program in it
+  tinyo - web.yml                   take it away again
+
+`tinyo COMMAND --help` says more. Exit codes: 0 it worked, 1 it failed, 2 the command line or a
+Statefile is wrong, 3 the services cannot be reached, 130 interrupted. $TINYO_HOST and $TINYO_INSTANCE
+choose another node than that of this machine; $NO_COLOR turns colours off."""
+
+
+#: How help looks: as it is written.
+LOOK: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its name and aliases, what it does, what it takes, and how it is done."""
+
+    names: tuple[str, ...]
+    help: str
+    run: Callable[[argparse.Namespace], int]
+    #: What `ArgumentParser.add_argument` is called with.
+    arguments: Sequence[tuple[Sequence[str], dict[str, Any]]] = ()
+    #: What its help ends with.
+    example: str = ""
+
+
+def parse(commands: Sequence[Command], arguments: list[str]) -> tuple[Command, argparse.Namespace]:
+    """The command, and its options. UsageError or SystemExit(2) when there is no such command, or it takes others."""
+    listing = "\n".join(f"  {', '.join(one.names):15} {one.help}" for one in commands)
+    parser = argparse.ArgumentParser(
+        "tinyo", usage="tinyo COMMAND …", description=f"commands:\n{listing}", epilog=EPILOG, **LOOK
+    )
+    parser.add_argument("--host", default=os.environ.get("TINYO_HOST", ""), help="another node: unix:PATH")
+    parser.add_argument("words", nargs=argparse.PARSER, metavar="COMMAND", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    command, words = find(commands, options.words)
+    parser = argparse.ArgumentParser(
+        f"tinyo {command.names[0]}", description=command.help, epilog=command.example, **LOOK
+    )
+    for flags, settings in command.arguments:
+        parser.add_argument(*flags, **settings)
+    return command, parser.parse_args(words, options)
+
+
+def find(commands: Sequence[Command], words: list[str]) -> tuple[Command, list[str]]:
+    """The command that words begin with ("image ls" is two), and the rest of them. UsageError with the nearest one."""
+    known = {name: command for command in commands for name in command.names}
+    for count in (2, 1):
+        if command := known.get(" ".join(words[:count])):
+            return command, words[count:]
+    group = any(name.startswith(f"{words[0]} ") for name in known)
+    raise UsageError(unknown("command", " ".join(words[: 2 if group else 1]), known))
