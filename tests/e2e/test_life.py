@@ -11,6 +11,7 @@ import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
+from tinyo.v1.stream_pb2 import ExecSpec
 
 from tests.support import images
 from tests.support.client import Client
@@ -137,6 +138,22 @@ def test_exec_is_binary_clean_and_passes_codes(client: Client, image: str) -> No
         assert reason in caught.value.details()
 
 
+def test_an_exec_that_is_cancelled_leaves_nothing(instance: Instance, client: Client, image: str) -> None:
+    container = client.up(shell("web", image))[0]
+    (spawner,) = instance.spawners()
+    before = len(os.listdir(f"/proc/{spawner}/fd"))
+
+    def request() -> Iterator[pb.ExecRequest]:
+        yield pb.ExecRequest(start=pb.ExecStart(name="web", exec=ExecSpec(command=["sh", "-c", "echo; cat"])))
+
+    for _ in range(5):
+        stream = client.node.Exec(request(), timeout=30)
+        assert next(stream).output.stdout == b"\n"
+        stream.cancel()
+    wait_for(lambda: len(os.listdir(f"/proc/{spawner}/fd")) == before)
+    assert children(spawner) == [container.status.pid]
+
+
 def test_logs_follow_and_tail(client: Client, image: str) -> None:
     client.apply(
         shell("count", image, "i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done; printf end")
@@ -233,6 +250,11 @@ def wait_for(check: object, seconds: float = 20) -> None:
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that another one is the parent of."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def caught(pid: int, number: int) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 from tinyo.runtime.v1.runtime_pb2 import ExecRequest, ExecStart
@@ -40,11 +40,17 @@ async def run(containers: Containers, requests: AsyncIterator[ExecRequest]) -> A
         exit = await process.exited
         yield ExecOutput(exit=ExitStatus(code=exit.code, signal=exit.signal))
     finally:
-        process.kill(signal.SIGKILL)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        containers.spawner.forget(process.id)
+        # Shielded: a client that has its answer may be gone before we are through.
+        await asyncio.shield(asyncio.ensure_future(end(containers, process, tasks)))
+
+
+async def end(containers: Containers, process: Process, tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Whatever still goes on ends, and then the descriptors are closed."""
+    process.kill(signal.SIGKILL)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    containers.spawner.forget(process.id)
 
 
 async def start(containers: Containers, request: ExecStart) -> Process:
