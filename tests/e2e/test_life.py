@@ -88,12 +88,12 @@ def test_names_and_ports_belong_to_somebody(client: Client, image: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         client.apply(shell("web", image), origin="/two.yml")
     assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
-    assert "/one.yml" in caught.value.details()
+    assert "/one.yml" in str(caught.value.details())
     other = shell("other", image)
     other.ports.add(host_port=web.ports[0].host_port, container_port=81)
     with pytest.raises(grpc.RpcError) as caught:
         client.apply(other, origin="/two.yml")
-    assert "container 'web'" in caught.value.details()
+    assert "container 'web'" in str(caught.value.details())
     assert [container.spec.name for container in client.ls()] == ["web"]
 
 
@@ -135,7 +135,7 @@ def test_exec_is_binary_clean_and_passes_codes(client: Client, image: str) -> No
     for command, reason in (("nope", "was not found"), ("/etc/passwd", "cannot be executed")):
         with pytest.raises(grpc.RpcError) as caught:
             client.run("web", command)
-        assert reason in caught.value.details()
+        assert reason in str(caught.value.details())
 
 
 def test_an_exec_that_is_cancelled_leaves_nothing(instance: Instance, client: Client, image: str) -> None:
