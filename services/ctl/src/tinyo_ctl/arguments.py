@@ -2,9 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from tinyo_ctl import UsageError
 from tinyo_ctl.diagnose import unknown
@@ -16,44 +15,56 @@ EPILOG = """examples:
   tinyo exec web -- ls -l /         run a program in it
   tinyo - web.yml                   take it away again
 
-`tinyo COMMAND --help` says more. Exit codes: 0 it worked, 1 it failed, 2 the command line or a
-Statefile is wrong, 3 the services cannot be reached, 130 interrupted. $TINYO_HOST and $TINYO_INSTANCE
-choose another node than that of this machine; $NO_COLOR turns colours off."""
+`tinyo COMMAND --help` says more, with examples.
 
+exit codes: 0 it worked, 1 it failed, 2 the command line or a Statefile is wrong, 3 the services cannot be
+reached, 130 interrupted; that of `exec` is the program's own.
+environment: $TINYO_INSTANCE is an installation beside "tinyo", with services and containers of its own;
+$TINYO_HOST is what --host says; $NO_COLOR turns colours off."""
 
 #: How help looks: as it is written.
 LOOK: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One command: its name and aliases, what it does, what it takes, and how it is done."""
 
     names: tuple[str, ...]
     help: str
-    run: Callable[[argparse.Namespace], int]
+    #: "module:function" of this package, imported when it is called: most commands need little.
+    run: str
+    #: Command lines, each with what it is for.
+    examples: str
     #: What `ArgumentParser.add_argument` is called with.
     arguments: Sequence[tuple[Sequence[str], dict[str, Any]]] = ()
-    #: What its help ends with.
-    example: str = ""
+    #: It works without a node, and for everybody.
+    local: bool = False
+    #: What Ctrl-C does not end; empty where it ends all that there is.
+    goes_on: str = ""
 
 
 def parse(commands: Sequence[Command], arguments: list[str]) -> tuple[Command, argparse.Namespace]:
     """The command, and its options. UsageError or SystemExit(2) when there is no such command, or it takes others."""
-    listing = "\n".join(f"  {', '.join(one.names):15} {one.help}" for one in commands)
+    listing = "\n".join(f"  {', '.join(one.names):16} {one.help}" for one in commands)
     parser = argparse.ArgumentParser(
-        "tinyo", usage="tinyo COMMAND …", description=f"commands:\n{listing}", epilog=EPILOG, **LOOK
+        "tinyo",
+        usage="tinyo [--host unix:PATH] COMMAND …",
+        description=f"commands:\n{listing}",
+        epilog=EPILOG,
+        **LOOK,
     )
     parser.add_argument("--host", default=os.environ.get("TINYO_HOST", ""), help="another node: unix:PATH")
     parser.add_argument("words", nargs=argparse.PARSER, metavar="COMMAND", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     command, words = find(commands, options.words)
+    examples = f"examples:\n{command.examples}"
     parser = argparse.ArgumentParser(
-        f"tinyo {command.names[0]}", description=command.help, epilog=command.example, **LOOK
+        f"tinyo {command.names[0]}", description=command.help, epilog=examples, **LOOK
     )
+    parser.add_argument("--host", default=options.host, help=argparse.SUPPRESS)
     for flags, settings in command.arguments:
         parser.add_argument(*flags, **settings)
-    return command, parser.parse_args(words, options)
+    return command, parser.parse_args(words)
 
 
 def find(commands: Sequence[Command], words: list[str]) -> tuple[Command, list[str]]:
@@ -62,5 +73,7 @@ def find(commands: Sequence[Command], words: list[str]) -> tuple[Command, list[s
     for count in (2, 1):
         if command := known.get(" ".join(words[:count])):
             return command, words[count:]
-    group = any(name.startswith(f"{words[0]} ") for name in known)
-    raise UsageError(unknown("command", " ".join(words[: 2 if group else 1]), known))
+    group = [name for name in known if name.startswith(f"{words[0]} ")]
+    if group and len(words) == 1:
+        raise UsageError(f"{words[0]!r} needs one more word: {', '.join(group)}")
+    raise UsageError(unknown("command", " ".join(words[: 2 if group else 1]), group or known))

@@ -4,10 +4,17 @@
 130 interrupted.
 """
 
+import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from tinyo_ctl import Failure
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from tinyo_ctl.arguments import Command
 
 
 def main() -> int:
@@ -20,7 +27,7 @@ def main() -> int:
         from tinyo_ctl.commands import COMMANDS
 
         command, options = parse(COMMANDS, sys.argv[1:] or ["--help"])
-        code = command.run(options)
+        code = perform(command, options)
         sys.stdout.flush()
         return code
     except Failure as failure:
@@ -32,3 +39,19 @@ def main() -> int:
         # Who read the output has gone; at exit, Python would fail once more to write what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def perform(command: "Command", options: "Namespace") -> int:
+    """Runs a command, if who asks may; its exit code."""
+    if not command.local:
+        from tinyo_ctl.services import need_access
+
+        need_access(options.host)
+    module, _, function = command.run.partition(":")
+    try:
+        code: int = getattr(importlib.import_module(f"tinyo_ctl.{module}"), function)(options)
+    except KeyboardInterrupt:
+        if command.goes_on:
+            print(f"interrupted: {command.goes_on}", file=sys.stderr)
+        raise
+    return code

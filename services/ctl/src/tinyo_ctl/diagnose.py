@@ -5,7 +5,6 @@ web.yml:3:1: unknown key 'prot': did you mean 'port'?
     | ^
 """
 
-import difflib
 from collections.abc import Collection
 
 from tinyo_ctl.render import safe
@@ -30,6 +29,9 @@ def describe(path: str, text: str, place: tuple[int, int], message: str) -> str:
 
 def unknown(what: str, word: str, known: Collection[str]) -> str:
     """A sentence about a word that is not known, with the nearest one, or all that there are."""
+    # Only when somebody mistook something.
+    import difflib
+
     nearest = difflib.get_close_matches(word, known, 1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
     return f"unknown {what} {word!r}: {hint}"

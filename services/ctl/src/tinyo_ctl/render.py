@@ -66,7 +66,12 @@ def age(since: Timestamp) -> str:
     """How long ago something was; empty for never."""
     if not since.seconds:
         return ""
-    seconds = max(0, int(time.time() - since.seconds))
+    return ago(time.time() - since.seconds)
+
+
+def ago(seconds: float) -> str:
+    """A time span, in its largest unit that makes at least two."""
+    seconds = max(0, int(seconds))
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length} {unit}"

@@ -32,21 +32,26 @@ PATIENCE = 30
 @contextmanager
 def node(host: str) -> Iterator[NodeServiceStub]:
     """The node at `host`; without one this machine's, whose services are started when they do not answer."""
-    if host and not host.startswith("unix:"):
-        raise UsageError(f"{host!r} is no host: write unix:PATH, the path of a node's socket")
     if not host:
-        need_root()
         ensure()
     with connect(host or address()) as calls:
         yield calls
 
 
-def need_root() -> None:
-    """Failure when this is not root, or $TINYO_INSTANCE no name."""
-    if os.geteuid() != 0:
-        raise Failure("tinyo needs root: run it with sudo")
+def need_access(host: str) -> None:
+    """Failure unless there can be a node to talk to: at `host`, at a socket that is open to this user, or as root."""
+    if host and not host.startswith("unix:"):
+        raise UsageError(f"{host!r} is no host: write unix:PATH, the path of a node's socket")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", INSTANCE):
         raise UsageError(f"TINYO_INSTANCE={INSTANCE!r}: use at most 15 of a-z, 0-9 and -, a letter first")
+    if not host and not answers("node"):
+        need_root()
+
+
+def need_root() -> None:
+    """Failure when this is not root."""
+    if os.geteuid() != 0:
+        raise Failure("tinyo needs root: run it with sudo")
 
 
 def address(service: str = "node") -> str:
@@ -64,6 +69,7 @@ def ensure() -> list[str]:
     """Starts those services that do not answer, and returns which, when they are ready. ServicesError."""
     if all(map(answers, SERVICES)):
         return []
+    need_root()
     with locked():
         missing = [service for service in SERVICES if not answers(service)]
         if missing and systemd.has_units(INSTANCE):

@@ -3,10 +3,15 @@
 import os
 import select
 import signal
+import socket
+import struct
 from contextlib import suppress
 
 from tinyo_ctl import ServicesError, systemd
 from tinyo_ctl.services import INSTANCE, PATIENCE, RUN, SERVICES, answers, locked, started
+
+#: struct ucred: pid, uid, gid.
+CREDENTIALS = struct.Struct("3i")
 
 
 def process(service: str) -> int:
@@ -15,6 +20,15 @@ def process(service: str) -> int:
         pid, since = (RUN / f"{service}.pid").read_text().split()
         return int(pid) if started(int(pid)) == since else 0
     return 0
+
+
+def listener(service: str) -> int:
+    """Process id of who listens on a service's socket, whoever started it (unix(7), SO_PEERCRED), or 0."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(RUN / f"{service}.sock")) != 0:
+            return 0
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        return int(CREDENTIALS.unpack(credentials)[0])
 
 
 def stop() -> list[str]:

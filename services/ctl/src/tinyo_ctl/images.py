@@ -1,0 +1,60 @@
+"""`tinyo image …`."""
+
+import argparse
+import sys
+
+from tinyo.node.v1 import node_pb2 as api
+
+from tinyo_ctl.client import NodeError, node_errors
+from tinyo_ctl.render import fail, safe, size, succeed, table
+from tinyo_ctl.services import node
+
+
+def show(options: argparse.Namespace) -> int:
+    """`tinyo image ls`."""
+    with node(options.host) as calls:
+        images = calls.ListImages(api.ListImagesRequest()).images
+    rows = [
+        (reference, one.digest[:19], one.platform, size(one.size_bytes))
+        for one in images
+        for reference in (one.references or ["<none>"])
+    ]
+    if options.output == "name":
+        sys.stdout.writelines(f"{safe(reference)}\n" for reference, *_ in rows)
+    elif rows:
+        print(table([("REFERENCE", "DIGEST", "PLATFORM", "SIZE"), *rows]))
+    else:
+        print("no image is here; `tinyo image pull IMAGE` fetches one", file=sys.stderr)
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """`tinyo image pull`."""
+    from tinyo_ctl.progress import Progress
+
+    with node(options.host) as calls, Progress() as progress:
+        request = api.PullImageRequest(reference=options.reference, platform=options.platform)
+        for answer in calls.PullImage(request):
+            if answer.HasField("progress"):
+                progress.show(answer.progress)
+            else:
+                progress.close()
+                succeed(safe(options.reference), safe(answer.image.digest), size(answer.image.size_bytes))
+    return 0
+
+
+def remove(options: argparse.Namespace) -> int:
+    """`tinyo image rm`: each by itself, so that one that is in use does not keep the others."""
+    code = 0
+    with node(options.host) as calls:
+        for reference in options.references:
+            try:
+                with node_errors():
+                    removed = calls.RemoveImage(api.RemoveImageRequest(reference=reference)).removed
+            except NodeError as error:
+                fail(safe(reference), str(error))
+                code = max(code, error.exit_code)
+            else:
+                for name in removed or [reference]:
+                    succeed(safe(name), "removed")
+    return code
