@@ -67,7 +67,7 @@ def test_listing_needs_neither_yaml_nor_rich(node: FakeNode) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "TINYO_HOST": node.address},
+        env={**os.environ, "TINYO_HOST": node.address, "COVERAGE_PROCESS_CONFIG": ""},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -16,7 +16,7 @@ import pytest
 TINYO = Path(sys.executable).with_name("tinyo")
 PATIENCE = 60
 #: A service: listens, says so, and ends on SIGTERM. It notes its start and what it has got from who started it.
-SERVICE = """#!{python} -I
+SERVICE = """#!{python} -IS
 import os, signal, socket, sys, time
 name = os.path.basename(sys.argv[0]).removeprefix("tinyo-")
 run = "/run/" + os.environ["TINYO_INSTANCE"]

@@ -20,7 +20,7 @@ if __name__ == "__main__":  # `-I -S` leaves only the standard library on the pa
 
 from tinyo_runtime.spawner import protocol
 from tinyo_runtime.spawner import syscalls as sys
-from tinyo_runtime.spawner.enter import STATUS, Plan, enter
+from tinyo_runtime.spawner.enter import IGNORED, STATUS, Plan, enter
 
 
 @dataclass
@@ -227,8 +227,8 @@ def main() -> None:
     """Sets up once what every child inherits: signals, no garbage collection, a protected host."""
     assert len(os.listdir("/proc/self/task")) == 1, "a spawner has one thread"
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
-        signal.signal(number, signal.SIG_DFL)
+    for number in set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, *IGNORED}:
+        sys.default_signal(number)
     protect_host()
     listener = socket.socket(fileno=0)
     os.dup2(python.stderr.fileno(), STATUS, inheritable=False)

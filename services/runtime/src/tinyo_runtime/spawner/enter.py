@@ -22,6 +22,9 @@ from tinyo_runtime.spawner import users
 DEFAULT_CAPABILITIES = 0x800405FB
 LAST_CAPABILITY = 40
 
+#: What Python ignores, which exec would pass on.
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+
 #: The descriptor of the status pipe in the child; the spawner keeps this number free of anything else.
 STATUS = 3
 #: Above every descriptor (fs.nr_open); os.closerange is one close_range(2).
@@ -250,9 +253,9 @@ def enter_cwd(plan: Plan) -> None:
 
 
 def execute(plan: Plan) -> None:
-    """Default signals (Python ignores two, and that survives exec), then the program, found in PATH."""
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(ignored, signal.SIG_DFL)
+    """The last default signals, then the program, found in PATH."""
+    for number in IGNORED:
+        sys.default_signal(number)
     env = dict(variable.split("=", 1) for variable in plan.env)
     name, not_allowed = plan.argv[0], None
     folders = [""] if "/" in name else env.get("PATH", "").split(":")

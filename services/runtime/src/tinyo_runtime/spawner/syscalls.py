@@ -46,8 +46,8 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # The same numbers on x86-64 and arm64 for everything since 2019 (asm-generic); the older ones differ.
-_OLD = {"x86_64": (126, 155), "aarch64": (91, 41)}
-SYS_capset, SYS_pivot_root = _OLD[os.uname().machine]
+_OLD = {"x86_64": (126, 155, 13), "aarch64": (91, 41, 134)}
+SYS_capset, SYS_pivot_root, SYS_rt_sigaction = _OLD[os.uname().machine]
 SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount = 428, 429, 430, 431, 432
 SYS_clone3, SYS_openat2, SYS_mount_setattr = 435, 437, 442
 
@@ -97,6 +97,11 @@ def clone(flags: int) -> tuple[int, int]:
     args = (ctypes.c_uint64 * 11)(flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, signal.SIGCHLD)
     pid = _syscall(SYS_clone3, "clone", ctypes.byref(args), ctypes.sizeof(args))
     return (pid, pidfd.value) if pid else (0, -1)
+
+
+def default_signal(number: int) -> None:
+    """rt_sigaction(2) with SIG_DFL; also for 32 and 33, which the C library keeps to itself."""
+    _syscall(SYS_rt_sigaction, f"signal {number}", number, bytes(32), None, 8)
 
 
 def unshare(flags: int) -> None:
