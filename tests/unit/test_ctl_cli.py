@@ -360,9 +360,12 @@ def test_a_reader_that_goes_away_is_no_error(environment: dict[str, str], node: 
 
 
 def test_only_root(environment: dict[str, str], tmp_path: Path) -> None:
-    unwanted = {"TINYO_HOST", "COVERAGE_PROCESS_CONFIG"}  # coverage could not write as nobody
-    nobody = {key: value for key, value in environment.items() if key not in unwanted}
-    script = "import os, sys; os.setuid(65534); from tinyo_ctl.cli import main; sys.exit(main())"
+    nobody = {key: value for key, value in environment.items() if key != "TINYO_HOST"}
+    # In a user namespace that maps nobody; the interpreter may lie where only root can read it.
+    script = (
+        "import ctypes, sys; assert ctypes.CDLL(None).unshare(0x10000000) == 0\n"
+        "from tinyo_ctl.cli import main; sys.exit(main())"
+    )
     for arguments, code in ((["ls"], 1), (["services", "stop"], 1), (["version"], 0), (["--help"], 0)):
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments],
