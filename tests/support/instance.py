@@ -40,7 +40,7 @@ class Instance:
         self.state, self.run = Path("/var/lib", self.name), Path("/run", self.name)
         self.services = services or SERVICES
         # Nothing is made ahead, so that what is there after a test can be compared with what was before.
-        ours = {"TINYO_INSTANCE": self.name, "TINYO_RUNTIME_READY_NETWORKS": "0"}
+        ours = {"TINYO_INSTANCE": self.name, "TINYO_RUNTIME_READY": "0"}
         self.environment = {**os.environ, **ours, **environment}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.baseline: Snapshot | None = None

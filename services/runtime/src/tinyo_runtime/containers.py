@@ -64,7 +64,7 @@ class Containers:
         self.network = network
         self.cgroups = Cgroups(settings.instance)
         self.run, self.folder = Path(settings.run), Path(settings.state) / "containers"
-        self.spawner = SpawnClient(self.run / "spawner.sock")
+        self.spawner = SpawnClient(self.run / "spawner.sock", self.run / "root", ready=settings.ready != "0")
         self.all: dict[str, Container] = {}
         self.changes = Changes()
         self.layers = Path(settings.state) / "layers"
@@ -117,7 +117,6 @@ class Containers:
                         "layers": list(image.layers),
                         "upper": f"../containers/{id}/upper",
                         "work": f"../containers/{id}/work",
-                        "mount_point": str(self.run / "root"),
                         "mounts": [
                             (target, 1 + len(cgroups) + index, folder)
                             for index, (target, _, folder) in enumerate(mounts)

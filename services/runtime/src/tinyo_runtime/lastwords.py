@@ -25,6 +25,16 @@ def become_subreaper() -> None:
     syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def reap_session(session: int) -> None:
+    """Waits for those children of ours that a spawner, the leader of that session, had made ready and not
+    used: they end when it does."""
+    for task in Path("/proc/self/task").iterdir():
+        for pid in map(int, (task / "children").read_text().split()):
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
+                if os.getsid(pid) == session:
+                    os.waitid(os.P_PID, pid, os.WEXITED)
+
+
 def status_of(pid: int, pidfd: int) -> tuple[int, bool] | None:
     """Exit code or signal of a process that ended, and whether it was a signal; None when nobody can say."""
     with contextlib.suppress(ChildProcessError):

@@ -25,8 +25,8 @@ class Settings:
     run: str = "/run/{instance}"
     #: Containers get their addresses from here; "auto" takes the first free /16 from 10.77.0.0 on.
     pool: str = "auto"
-    #: Network namespaces that are kept ready for the next containers.
-    ready_networks: str = "4"
+    #: Network namespaces that are made ahead of need; 0: nothing is, nor is the next container's process.
+    ready: str = "4"
     #: Registries that are spoken to without TLS, "host" or "host:port", separated by commas.
     insecure_registries: str = ""
 

@@ -69,10 +69,12 @@ class SpawnError(Exception):
 
 
 class SpawnClient:
-    """Starts processes and tells how they ended."""
+    """Starts processes and tells how they ended. In an empty `folder` their roots are mounted; with `ready` a
+    process waits for the next container."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: Path, *, ready: bool) -> None:
         self._path = path
+        self._arguments = [str(folder), *(["ready"] if ready else [])]
         self._sock: socket.socket | None = None
         self._starting: dict[str, tuple[Process, asyncio.Future[Process]]] = {}
         self._ready = asyncio.Event()
@@ -105,7 +107,7 @@ class SpawnClient:
             os.chmod(self._path, 0o600)
             listener.listen(1)
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(spawner_program.__file__)],
+                [sys.executable, "-I", "-S", str(spawner_program.__file__), *self._arguments],
                 stdin=listener.fileno(),
                 start_new_session=True,
                 cwd="/",
@@ -151,7 +153,7 @@ class SpawnClient:
         """Queues a message; order is kept. Its descriptors must stay open until it is answered."""
         if not self._sock:
             raise SpawnError("reach the spawner", 0, str(self._path))
-        self._outgoing.append(({"v": protocol.VERSION, **message}, fds))
+        self._outgoing.append((message, fds))
         if len(self._outgoing) == 1:
             self._flush()
 
@@ -227,13 +229,13 @@ class SpawnClient:
         self._sock.close()
         self._sock = None
         self._outgoing.clear()
-        if self._child:
-            self._child.poll()  # reaps it if it died; the connection may have ended otherwise
         for id in self._starting:
             self._failed(id, SpawnError("reach the spawner", 0, "it died"))
         self._reopening = asyncio.ensure_future(self._reopen())
 
     async def _reopen(self) -> None:
+        if self._child and self._child.poll() is not None:  # the connection may have ended otherwise
+            await asyncio.to_thread(lastwords.reap_session, self._child.pid)
         await self.open()
         for process in list(self.processes.values()):
             self.adopt(process)

@@ -47,7 +47,7 @@ class Network:
         self._firewall = Firewall(self._settings.instance, self._settings.prefix, str(self._pool.network))
         self._firewall.open((a.interface, a.address, a.ports) for a in live)
         forwarding.enable(self._run / "forwarding")
-        self._namespaces = Namespaces(self._settings.prefix, self._pool, int(self._settings.ready_networks))
+        self._namespaces = Namespaces(self._settings.prefix, self._pool, int(self._settings.ready))
         for adopted in live:
             self._published[adopted.address] = list(adopted.ports)
             await self._ports.hold(adopted.name, adopted.address, list(adopted.ports))

@@ -1,11 +1,13 @@
 """The spawner: parent of every container, single-threaded, standard library only.
 
-Run as `python -I -S __main__.py` with a listening socket as standard input. It starts processes as the runtime says (docs/spawner-protocol.md),
-keeps their pidfds and its ends of their pipes, and tells how they ended. One runtime is connected at a
-time; when it goes away every process stays, and the next one is told what is there. Without a runtime and
-without processes it ends.
+Run as `python -I -S __main__.py FOLDER [ready]` with a listening socket as standard input; the empty folder
+is where roots are mounted, each in a mount namespace of its own. It starts processes as the runtime says
+(docs/spawner-protocol.md), keeps their pidfds and its ends of their pipes, and tells how they ended. One
+runtime is connected at a time; when it goes away every process stays, and the next one is told what is
+there. Without a runtime and without processes it ends. With `ready` a process waits for the next container.
 """
 
+import contextlib
 import gc
 import os
 import select
@@ -13,30 +15,40 @@ import signal
 import socket
 import sys as python
 from collections.abc import Callable
-from dataclasses import dataclass
 
 if __name__ == "__main__":  # `-I -S` leaves only the standard library on the path
     python.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from tinyo_runtime.spawner import protocol
+from tinyo_runtime.spawner import harden, protocol
 from tinyo_runtime.spawner import syscalls as sys
-from tinyo_runtime.spawner.enter import IGNORED, STATUS, Plan, enter
+from tinyo_runtime.spawner.enter import IGNORED, PLANS, STATUS, enter
+
+#: Milliseconds without anything to do after which the next container's process is made ready.
+IDLE = 2
 
 
-@dataclass
 class Process:
-    """A process that was started, until the runtime says that it may be forgotten."""
+    """A process that was cloned, until the runtime says that it may be forgotten.
 
-    id: str
-    pid: int
-    pidfd: int
-    #: The runtime's ends of its pipes, kept so that they outlive the runtime.
-    kept: list[int]
-    #: Reads an error of `enter`, or end of file when exec succeeded; -1 afterwards.
-    status: int
-    exit: protocol.Message | None = None
+    Without an `id` it is the one that waits for the next container.
+    """
+
+    def __init__(
+        self, pid: int, pidfd: int, kept: list[int], status: int = -1, plans: socket.socket | None = None
+    ):
+        self.id = ""
+        self.pid, self.pidfd = pid, pidfd
+        #: The runtime's ends of its pipes, kept so that they outlive the runtime.
+        self.kept = kept
+        #: Reads an error of `enter`, or end of file when exec succeeded; -1 afterwards.
+        self.status = status
+        #: Where it gets its plan.
+        self.plans = plans
+        self.exit: protocol.Message | None = None
 
     def close(self) -> None:
+        if self.plans:
+            self.plans.close()
         for fd in {self.pidfd, *self.kept, self.status} - {-1}:
             os.close(fd)
 
@@ -44,8 +56,13 @@ class Process:
 class Spawner:
     """One poll loop: descriptors, and what to do when they are ready."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, folder: str, *, ready: bool) -> None:
         self.listener = listener
+        #: Where a container's root is put together, each in its own mount namespace.
+        self.folder = folder
+        #: Waits for the plan of the next container; whether there may be one, and whether one is to be made.
+        self.ready: Process | None = None
+        self.may_be_ready = self.get_ready = ready
         self.runtime: socket.socket | None = None
         self.processes: dict[str, Process] = {}
         self.poll = select.poll()
@@ -56,9 +73,12 @@ class Spawner:
     def run(self) -> None:
         """Never returns."""
         while True:
-            for fd, _ in self.poll.poll():
+            happened = self.poll.poll(IDLE if self.get_ready else None)
+            for fd, _ in happened:
                 if handler := self.handlers.get(fd):
                     handler()
+            if not happened:
+                self.prepare()
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         self.handlers[fd] = handler
@@ -72,7 +92,7 @@ class Spawner:
         """Sends to the runtime if there is one; whatever it misses it is told when it connects again."""
         if self.runtime:
             try:
-                protocol.send(self.runtime, {"v": protocol.VERSION, "op": op, "id": id, **what}, fds)
+                protocol.send(self.runtime, {"op": op, "id": id, **what}, fds)
             except OSError:
                 self.disconnect()
 
@@ -106,6 +126,7 @@ class Spawner:
             if received is None:
                 self.disconnect()
                 if not self.processes:
+                    self.discard()
                     raise SystemExit  # nobody to work for, and nothing to keep
                 return
             message, fds = received
@@ -126,48 +147,74 @@ class Spawner:
             for fd in fds:
                 os.close(fd)
 
-    def start(self, message: protocol.Message, fds: list[int]) -> None:
-        """Clones one process; the answer comes when its status pipe says how it went."""
-        id = message.pop("id")
+    def start(self, plan: protocol.Message, fds: list[int]) -> None:
+        """Gives a plan to a process; the answer comes when its status pipe says how it went."""
+        id = plan["id"]
         if not isinstance(id, str):
             raise protocol.ProtocolError(f"id {id!r} is no string")
         if id in self.processes:
             return self.tell("failed", id, step="clone", errno=17, object="id is taken")
-        for name in ("netns", "container"):  # descriptors are named by their place in the message
-            if name in message:
-                message[name] = fds[message[name]]
-        for name in ("cgroups", "stdio"):
-            message[name] = [fds[index] for index in message[name]]
-        kept = [fds[index] for index in message.pop("keep")]
-        mounts = [(target, fds[index], folder) for target, index, folder in message.pop("mounts", ())]
-        plan = Plan(**message, mounts=mounts)
-        status, childs_status = os.pipe2(os.O_CLOEXEC)
+        kept = [fds[index] for index in plan["keep"]]
         try:
-            pid, pidfd = self.clone(plan, childs_status)
+            if "container" in plan:
+                process = self.clone(fds[plan["container"]])
+            else:
+                process, self.ready, self.get_ready = self.ready or self.clone(), None, self.may_be_ready
         except OSError as error:
-            os.close(status)
             return self.tell("failed", id, step="clone", errno=error.errno, object=error.filename or "")
-        finally:
-            os.close(childs_status)
-        process = Process(id, pid, pidfd, [os.dup(fd) for fd in kept], status)
+        process.id, process.kept = id, [os.dup(fd) for fd in kept]
         self.processes[id] = process
-        self.watch(status, lambda: self.entered(process))
+        self.watch(process.status, lambda: self.entered(process))
+        assert process.plans
+        with contextlib.suppress(ConnectionError):  # if it is dead already, its status says why
+            protocol.send(process.plans, plan, fds)
         return None
 
-    def clone(self, plan: Plan, status: int) -> tuple[int, int]:
-        """A child in new namespaces; or, for a running container, one in its pid namespace."""
+    def clone(self, container: int = -1) -> Process:
+        """A child in new namespaces that waits for its plan; or, for a running container, one in its pid
+        namespace."""
         new = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
-        joins = plan.container >= 0
+        joins = container >= 0
+        plans, childs_plans = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        protocol.prepare(plans)
+        status, childs_status = os.pipe2(os.O_CLOEXEC)
         if joins:
-            sys.setns(plan.container, sys.CLONE_NEWPID)  # of the children that follow
+            sys.setns(container, sys.CLONE_NEWPID)  # of the children that follow
         try:
             pid, pidfd = sys.clone(0 if joins else new)
-            if pid == 0:
-                enter(plan, status)  # the child never comes back from here
-            return pid, pidfd
+            if pid == 0:  # the child never comes back from here
+                enter(childs_status, childs_plans.fileno(), None if joins else self.folder)
+        except OSError:
+            plans.close()
+            os.close(status)
+            raise
         finally:
+            childs_plans.close()
+            os.close(childs_status)
             if joins:
                 sys.setns(self.own_pid_namespace, sys.CLONE_NEWPID)
+        return Process(pid, pidfd, [], status, plans)
+
+    def prepare(self) -> None:
+        """Nothing happens: a good moment to get ready for the next container. If it fails, the container's
+        own try says why."""
+        self.get_ready = False
+        try:
+            self.ready = self.clone()
+        except OSError as error:
+            print(f"spawner: could not get ready: {error}", file=python.stderr, flush=True)
+        else:
+            self.watch(self.ready.status, self.discard)
+
+    def discard(self) -> None:
+        """The one that waits failed, or is not needed."""
+        if process := self.ready:
+            self.ready = None
+            self.unwatch(process.status)
+            assert process.plans
+            process.plans.close()
+            os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
+            process.close()
 
     def entered(self, process: Process) -> None:
         """The status pipe ended: with nothing in it exec succeeded, otherwise a step failed."""
@@ -175,6 +222,8 @@ class Spawner:
         self.unwatch(process.status)
         os.close(process.status)
         process.status = -1
+        if process.plans:
+            process.plans.close()
         if error:
             step, errno, about = os.fsdecode(error).split("\0", 2)
             os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
@@ -200,7 +249,8 @@ class Spawner:
         """Takes over a process of a spawner that died: pidfd and pipes come from the runtime."""
         self.forget(id)
         pidfd, *kept = fds
-        process = self.processes[id] = Process(id, pid, pidfd, kept, -1)
+        process = self.processes[id] = Process(pid, pidfd, kept)
+        process.id = id
         self.watch(pidfd, lambda: self.exited(process))
 
     def forget(self, id: str) -> None:
@@ -210,31 +260,19 @@ class Spawner:
             process.close()
 
 
-def protect_host() -> None:
-    """A mount namespace of our own in which the interpreter cannot be written to (CVE-2019-5736)."""
-    sys.unshare(sys.CLONE_NEWNS)
-    sys.mount("", "/", "", sys.MS_REC | sys.MS_SLAVE)
-    for folder in {"/usr", python.prefix, python.base_prefix}:
-        copy = sys.open_tree(-100, folder)
-        sys.make_private(copy, read_only=True)
-        target = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-        sys.move_mount(copy, target)
-        os.close(copy)
-        os.close(target)
-
-
 def main() -> None:
     """Sets up once what every child inherits: signals, no garbage collection, a protected host."""
     assert len(os.listdir("/proc/self/task")) == 1, "a spawner has one thread"
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, *IGNORED}:
         sys.default_signal(number)
-    protect_host()
+    harden.protect_spawner()
     listener = socket.socket(fileno=0)
-    os.dup2(python.stderr.fileno(), STATUS, inheritable=False)
+    for reserved in (STATUS, PLANS):
+        os.dup2(python.stderr.fileno(), reserved, inheritable=False)
     gc.disable()
     gc.freeze()
-    Spawner(listener).run()
+    Spawner(listener, python.argv[1], ready="ready" in python.argv[2:]).run()
 
 
 if __name__ == "__main__":

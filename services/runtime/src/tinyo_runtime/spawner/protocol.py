@@ -30,7 +30,7 @@ def prepare(sock: socket.socket) -> None:
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """Sends one message. ValueError when it is too large, BlockingIOError when the peer does not read."""
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = json.dumps({"v": VERSION, **message}, separators=(",", ":")).encode()
     if len(data) > MAX_BYTES or len(fds) > MAX_FDS:
         raise ValueError(f"{len(data)} bytes, {len(fds)} descriptors: too much for one message")
     beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

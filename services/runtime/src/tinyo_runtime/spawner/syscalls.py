@@ -35,15 +35,11 @@ MOUNT_ATTR_NOSUID = 0x02
 MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOEXEC = 0x08
 
+#: How often openat2 is tried while others mount and rename.
+RETRIES = 1000
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
-
-PR_SET_DUMPABLE = 4
-PR_CAPBSET_DROP = 24
-PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # The same numbers on x86-64 and arm64 for everything since 2019 (asm-generic); the older ones differ.
 _OLD = {"x86_64": (126, 155, 13), "aarch64": (91, 41, 134)}
@@ -163,9 +159,14 @@ def new_mount(kind: str, attributes: int = 0, **options: str) -> int:
 
 
 def openat2(fd: int, path: str, flags: int, resolve: int) -> int:
-    """openat2(2)."""
+    """openat2(2). Any mount or rename on the machine meanwhile makes ".." uncertain (EAGAIN): tried again."""
     how = _OpenHow(flags=flags | os.O_CLOEXEC, resolve=resolve)
-    return _syscall(SYS_openat2, path, fd, _path(path), ctypes.byref(how), ctypes.sizeof(how))
+    for _ in range(RETRIES):
+        try:
+            return _syscall(SYS_openat2, path, fd, _path(path), ctypes.byref(how), ctypes.sizeof(how))
+        except BlockingIOError as error:
+            uncertain = error
+    raise uncertain
 
 
 def prctl(option: int, *args: int) -> None:
