@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import grpc
 from tinyo.v1.image_pb2 import LayerProgress, PullProgress
 
+from tinyo_runtime import unpack
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images.image import (
     CONFIG_TYPES,
@@ -60,7 +61,7 @@ _BLAMED_ON_THE_LAYER = (
 #: Seconds between two reports of progress.
 INTERVAL = 0.1
 _CHUNK = 1 << 18
-_UNPACK = [sys.executable, "-I", "-m", "tinyo_runtime.unpack"]
+_UNPACK = [sys.executable, "-I", str(Path(unpack.__file__).with_name("__main__.py"))]
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PLATFORM = f"linux/{_ARCHITECTURES.get(machine.machine(), machine.machine())}"
 

@@ -10,6 +10,9 @@ from typing import BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
+if __name__ == "__main__":  # of this very installation, whatever else the interpreter may find
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
 from tinyo_runtime.unpack import tar
 from tinyo_runtime.unpack.confine import confine
 from tinyo_runtime.unpack.tar import Refused, Stream, Unsupported
