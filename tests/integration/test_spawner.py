@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tinyo_runtime import lastwords
 from tinyo_runtime.spawnclient import Exit, Process, SpawnClient, SpawnError
-from tinyo_runtime.spawner import protocol, syscalls
+from tinyo_runtime.spawner import harden, protocol, syscalls
 
 APPLETS = ("sh", "cat", "id", "mount", "echo", "true", "ps", "sleep", "ls", "grep", "readlink", "hostname")
 
@@ -132,7 +132,7 @@ def test_no_signal_stays_ignored(box: Any) -> None:
     numbers = [signal.SIGHUP, signal.SIGINT, 32, 33, 64]
     ignore = struct.pack("QQQQ", signal.SIG_IGN, 0, 0, 0)
     for number in numbers:
-        syscalls._syscall(syscalls.SYS_rt_sigaction, "", number, ignore, None, 8)
+        syscalls.syscall(harden.SYS_rt_sigaction, "", number, ignore, None, 8)
 
     async def check(box: Box) -> None:
         _, out = await box.run("grep -E 'Sig(Blk|Ign)' /proc/self/status; true")
@@ -142,7 +142,7 @@ def test_no_signal_stays_ignored(box: Any) -> None:
         box(check)
     finally:
         for number in numbers:
-            syscalls.default_signal(number)
+            harden.default_signal(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -286,6 +286,22 @@ def test_exec_joins_everything_of_the_container(box: Any) -> None:
             assert os.readlink(f"/proc/{first.pid}/ns/{kind}") in out
         assert first.pid in box.children()
         assert process.pid not in box.children(), "the program that ended was reaped"
+
+    box(check)
+
+
+def test_what_is_forgotten_while_it_runs_is_reaped_and_leaves_nothing(box: Any) -> None:
+    async def check(box: Box) -> None:
+        first = await box.start("c", "sh")
+        await gone(lambda: len(box.children()) == 2)  # this one, and the one that is ready
+        before = len(os.listdir(f"/proc/{box.spawner_pid}/fd"))
+        for number in range(5):
+            plan = box.plan(f"e{number}", "sleep", "1000") | {"container": 0}
+            process = await box.client.start(plan, [first.pidfd], keep=False)
+            box.client.forget(process.id)
+            os.kill(process.pid, signal.SIGKILL)
+        await gone(lambda: len(box.children()) == 2)
+        await gone(lambda: len(os.listdir(f"/proc/{box.spawner_pid}/fd")) == before)
 
     box(check)
 

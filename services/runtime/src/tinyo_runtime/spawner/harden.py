@@ -4,23 +4,20 @@ A container would run without any of this, and somebody in it would own the host
 """
 
 import os
+import signal
+import struct
 import sys as python
 
-from tinyo_runtime.spawner import mounts, users
 from tinyo_runtime.spawner import syscalls as sys
+from tinyo_runtime.spawner import users
 
 #: The default capabilities of podman (containers-common): chown, dac_override, fowner, fsetid, kill,
 #: setgid, setuid, setpcap, net_bind_service, sys_chroot, setfcap.
 DEFAULT_CAPABILITIES = 0x800405FB
 LAST_CAPABILITY = 40
 
-#: What the OCI runtime specification's implementations hide and protect by default, by mount.
-MASKED = {
-    "/proc": ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi",
-              "timer_list", "timer_stats"),
-    "/sys": ("devices/virtual/powercap", "firmware"),
-}  # fmt: skip
-READ_ONLY = {"/proc": ("bus", "fs", "irq", "sys", "sysrq-trigger")}
+#: What Python ignores, which exec would pass on.
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
@@ -28,16 +25,20 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+SYS_capset, SYS_rt_sigaction = {"x86_64": (126, 13), "aarch64": (91, 134)}[os.uname().machine]
+
 
 def protect_spawner() -> None:
-    """A mount namespace of our own in which the interpreter cannot be written to (CVE-2019-5736)."""
-    sys.unshare(sys.CLONE_NEWNS)
-    sys.mount("", "/", "", sys.MS_REC | sys.MS_SLAVE)
+    """Signals as exec'd programs expect them, and a mount namespace of our own in which the interpreter cannot
+    be written to (CVE-2019-5736)."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, *IGNORED}:
+        default_signal(number)
     for folder in {"/usr", python.prefix, python.base_prefix}:
-        copy = sys.open_tree(-100, folder)
+        copy = sys.open_tree(sys.AT_FDCWD, folder)
         sys.make_private(copy, read_only=True)
         target = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-        sys.move_mount(copy, target)
+        sys.move_mount(copy, target, folder)
         os.close(copy)
         os.close(target)
 
@@ -45,14 +46,6 @@ def protect_spawner() -> None:
 def be_unreadable() -> None:
     """Nobody inside of a container that we join may look at us before exec (CVE-2016-9962)."""
     sys.prctl(PR_SET_DUMPABLE, 0)
-
-
-def protect_paths(mount: str) -> None:
-    """Hides and write-protects the parts of /proc and /sys that are the host's (CVE-2025-31133)."""
-    for name in MASKED.get(mount, ()):
-        mounts.mask(f"{mount}/{name}")
-    for name in READ_ONLY.get(mount, ()):
-        mounts.write_protect(f"{mount}/{name}")
 
 
 def drop_privileges(user: str, env: dict[str, str]) -> None:
@@ -67,6 +60,30 @@ def drop_privileges(user: str, env: dict[str, str]) -> None:
     os.setresgid(groups[0], groups[0], groups[0])
     os.setresuid(uid, uid, uid)
     sys.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    sys.capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
+    capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
     sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
     env.setdefault("HOME", home)
+
+
+def stay_inside() -> None:
+    """The working directory must be one that is found from the root (CVE-2024-21626)."""
+    if not os.getcwd().startswith("/"):
+        raise PermissionError(1, "working directory outside of the container", os.getcwd())
+
+
+def default_signals() -> None:
+    """The last ones: until exec, Python wants to ignore them."""
+    for number in IGNORED:
+        default_signal(number)
+
+
+def default_signal(number: int) -> None:
+    """rt_sigaction(2) with SIG_DFL; also for 32 and 33, which the C library keeps to itself."""
+    sys.syscall(SYS_rt_sigaction, f"signal {number}", number, bytes(32), None, 8)
+
+
+def capset(mask: int) -> None:
+    """capset(2): permitted and effective become `mask`, inheritable nothing (CVE-2022-24769)."""
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header, data = struct.pack("2I", 0x20080522, 0), struct.pack("6I", low, low, 0, high, high, 0)
+    sys.syscall(SYS_capset, "capset", header, data)

@@ -1,0 +1,36 @@
+"""Processes from before a restart: of the runtime, which is told what is there, or of the spawner itself."""
+
+import os
+from typing import TYPE_CHECKING
+
+from tinyo_runtime.spawner import protocol
+from tinyo_runtime.spawner.process import Process
+
+if TYPE_CHECKING:
+    from tinyo_runtime.spawner.__main__ import Spawner
+
+
+def report(spawner: "Spawner") -> None:
+    """Tells a new runtime every process that there is, and hands it what it needs of them."""
+    for process in list(spawner.processes.values()):
+        if process.status < 0:
+            spawner.tell("started", process.id, (process.pidfd, *process.kept), pid=process.pid)
+            if process.exit:
+                spawner.tell("exited", process.id, **process.exit)
+
+
+def adopt(spawner: "Spawner", message: protocol.Message, fds: list[int]) -> None:
+    """Takes over a process of a spawner that died: pidfd and pipes come from the runtime."""
+    id, pid = str(message["id"]), int(message["pid"])
+    spawner.forget(id)
+    pidfd, *kept = map(os.dup, fds)
+    process = spawner.processes[id] = Process(pid, pidfd)
+    process.id, process.kept = id, kept
+    spawner.watch(pidfd, lambda: ended(spawner, process))
+
+
+def ended(spawner: "Spawner", process: Process) -> None:
+    """It never was our child, so we cannot say how it ended; whoever asks the kernel may know."""
+    spawner.unwatch(process.pidfd)
+    process.exit = {"status": -1, "signaled": False}
+    spawner.tell("exited", process.id, **process.exit)

@@ -1,0 +1,52 @@
+"""A process that waits for the next container, made while there is nothing else to do."""
+
+import select
+import sys
+from collections.abc import Callable
+
+from tinyo_runtime.spawner.process import Process
+
+#: Milliseconds without anything to do after which it is made.
+IDLE = 2
+
+
+class Ready:
+    """At most one process; `make` clones it."""
+
+    def __init__(self, make: Callable[[], Process]) -> None:
+        self._make = make
+        self._process: Process | None = None
+        self._wanted = "ready" in sys.argv[2:]
+        self._may_fail = False
+
+    @property
+    def patience(self) -> int | None:
+        """Milliseconds to wait for other things; None: for ever."""
+        return IDLE if self._wanted and not self._process and not self._may_fail else None
+
+    def make(self) -> None:
+        """A good moment. If it fails, the next container's own try says why."""
+        try:
+            self._process = self._make()
+        except OSError as error:
+            self._may_fail = True
+            print(f"spawner: could not get ready: {error}", file=sys.stderr, flush=True)
+
+    def take(self) -> Process | None:
+        """The process, if there is one that did not fail."""
+        process, self._process, self._may_fail = self._process, None, False
+        if process and select.select([process.status], [], [], 0)[0]:
+            _end(process)
+            return None
+        return process
+
+    def discard(self) -> None:
+        """Nobody needs it."""
+        if self._process:
+            _end(self._process)
+            self._process = None
+
+
+def _end(process: Process) -> None:
+    process.close()  # without a plan it ends
+    process.wait()
