@@ -1,6 +1,7 @@
 """The spawner and its client on the real kernel: a root file system of busybox, no image, no network."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -105,7 +106,8 @@ def box(tmp_path: Path, netns: int) -> Iterator[Callable[[Callable[[Box], Awaita
         finally:
             for process in made.client.processes.values():
                 process.kill(signal.SIGKILL)
-            os.kill(made.spawner_pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(made.spawner_pid, signal.SIGKILL)
 
     mounts = Path("/proc/self/mountinfo").read_text()
     yield lambda test: asyncio.run(whole(test))
@@ -357,6 +359,18 @@ def test_a_dead_spawner_is_replaced_and_containers_live_on(box: Any) -> None:
         process.close_stdin()  # the new spawner holds it open still
         process.kill(signal.SIGKILL)
         assert await asyncio.wait_for(process.exited, 10) == Exit(137, 9), "nobody else was its parent"
+
+    box(check)
+
+
+def test_without_work_it_ends_with_the_process_that_was_ready(box: Any) -> None:
+    async def check(box: Box) -> None:
+        await gone(lambda: len(box.children()) == 1)
+        (ready,) = box.children()
+        box.client.close()
+        assert box.client._child
+        assert await asyncio.to_thread(box.client._child.wait, 10) == 0
+        await gone(lambda: not Path(f"/proc/{ready}").exists())
 
     box(check)
 

@@ -48,5 +48,7 @@ class Ready:
 
 
 def _end(process: Process) -> None:
-    process.close()  # without a plan it ends
+    assert process.plans
+    process.plans.close()  # without a plan it ends
     process.wait()
+    process.close()
