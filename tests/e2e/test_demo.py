@@ -38,7 +38,9 @@ def test_the_demonstration_shows_everything_and_leaves_nothing() -> None:
         for folder in ("/var/lib", "/run"):
             shutil.rmtree(Path(folder, name), ignore_errors=True)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-    assert set(done.stderr.splitlines()) <= {"nothing is here; `tinyo + FILE` brings up what a Statefile says"}
+    assert set(done.stderr.splitlines()) <= {
+        "nothing is here; `tinyo + FILE` brings up what a Statefile says"
+    }
     for once in done.stdout.split("AGAIN\n"):
         assert "Docker Hub cannot be reached" in once
         for text in SHOWN:
