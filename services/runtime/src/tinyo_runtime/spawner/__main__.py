@@ -7,10 +7,12 @@ runtime is connected at a time; when it goes away every process stays, and the n
 there. Without a runtime and without processes it ends. With `ready` a process waits for the next container.
 """
 
+import contextlib
 import errno
 import gc
 import os
 import select
+import signal
 import socket
 import sys as python
 from collections.abc import Callable
@@ -24,6 +26,9 @@ from tinyo_runtime.spawner.enter import PLANS, STATUS
 from tinyo_runtime.spawner.process import Process, start
 from tinyo_runtime.spawner.ready import Ready
 
+#: Seconds that a runtime may let us wait when it does not read; it is told everything when it comes back.
+PATIENCE = 1
+
 
 class Spawner:
     """One poll loop: descriptors, and what to do when they are ready."""
@@ -32,11 +37,17 @@ class Spawner:
         self.listener = listener
         self.folder = folder
         self.runtime: socket.socket | None = None
+        #: By id until they are forgotten, and by process id until they are waited for.
         self.processes: dict[str, Process] = {}
+        self.children: dict[int, Process] = {}
         self.ready = Ready(self.new_container)
         self.poll = select.poll()
         self.handlers: dict[int, Callable[[], None]] = {}
         self.watch(listener.fileno(), self.accept)
+        wake, signals = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
+        self.watch(wake, lambda: self.reap(wake))
 
     def run(self) -> None:
         """Never returns."""
@@ -75,6 +86,7 @@ class Spawner:
         self.disconnect()
         self.runtime, _ = self.listener.accept()
         protocol.prepare(self.runtime)
+        self.runtime.settimeout(PATIENCE)
         self.watch(self.runtime.fileno(), self.read)
         adoption.report(self)
         self.tell("ready", "")
@@ -128,30 +140,40 @@ class Spawner:
         except OSError as error:
             self.tell("failed", id, step="clone", errno=error.errno, object=error.filename or "")
         else:
-            self.processes[id] = process
+            self.processes[id] = self.children[process.pid] = process
             self.watch(process.status, lambda: self.entered(process))
             process.follow(plan, fds, kept)
 
     def entered(self, process: Process) -> None:
-        """The status pipe ended: with nothing in it exec succeeded, otherwise a step failed."""
+        """The status pipe ended: with nothing in it exec succeeded, otherwise a step failed, and it will end."""
         self.unwatch(process.status)
-        if error := process.error():
-            process.wait()
-            process.close()
-            self.processes.pop(process.id, None)
-            self.tell("failed", process.id, step=error[0], errno=int(error[1]), object=error[2])
-        else:
+        process.read_failure()
+        if not process.failure:
             self.tell("started", process.id, (process.pidfd,), pid=process.pid)
-            self.watch(process.pidfd, lambda: self.exited(process))
+
+    def reap(self, wake: int) -> None:
+        """Waits for children that have ended, also for those that a container made ours (CLONE_PARENT), and
+        never for one that its tracer still holds: that one comes with another SIGCHLD."""
+        os.read(wake, 4096)
+        with contextlib.suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG):
+                if process := self.children.pop(ended.si_pid, None):
+                    process.exit = {"status": ended.si_status, "signaled": ended.si_code != os.CLD_EXITED}
+                    self.exited(process)
 
     def exited(self, process: Process) -> None:
-        """Reaps; the record stays until the runtime has read the pipes and says `forget`."""
-        self.unwatch(process.pidfd)
-        process.exit = process.wait()
-        if process.id in self.processes:
-            self.tell("exited", process.id, **process.exit)
-        else:
+        """The record stays until the runtime has read the pipes and says `forget`."""
+        if process.status >= 0:
+            self.entered(process)
+        if self.processes.get(process.id) is not process:
+            process.close()  # it was forgotten before
+        elif process.failure:
             process.close()
+            del self.processes[process.id]
+            step, errno, about = process.failure
+            self.tell("failed", process.id, step=step, errno=int(errno), object=about)
+        elif process.exit:
+            self.tell("exited", process.id, **process.exit)
 
     def forget(self, id: str) -> None:
         """The runtime has all that it wants. A process that has not ended yet is waited for all the same."""

@@ -7,6 +7,7 @@ more: it would come from the container's files.
 """
 
 import os
+import signal
 import socket
 import warnings  # noqa: F401 (os.execvpe would import it)
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from tinyo_runtime.spawner import syscalls as sys
 
 #: The descriptors of the status pipe and of the socket for the plan in the child.
 STATUS, PLANS = 3, 4
+#: Bytes of a failure: less than a pipe takes at once.
+MAX_FAILURE = 4096
 #: Above every descriptor (fs.nr_open); os.closerange is one close_range(2).
 MAX_FD = 1 << 30
 
@@ -89,7 +92,7 @@ def leave_the_host(plan: Plan) -> None:
 
 def take_stdio(plan: Plan) -> None:
     """0, 1 and 2, and of the host nothing else (CVE-2024-21626); a session without a terminal; the umask."""
-    for number, fd in enumerate(plan.stdio):
+    for number, fd in zip(range(3), plan.stdio, strict=True):
         os.dup2(fd, number)
     os.closerange(STATUS + 1, MAX_FD)
     os.setsid()
@@ -127,23 +130,28 @@ def enter(status: int, plans: int, steps: Sequence[Step], folder: str) -> NoRetu
     """
     step = "prepare"
     try:
+        signal.set_wakeup_fd(-1)
         os.dup2(status, STATUS, inheritable=False)
+        status = STATUS
         os.dup2(plans, PLANS, inheritable=False)
         os.closerange(PLANS + 1, MAX_FD)
         os.dup2(STATUS, 0, inheritable=False)  # the spawner's listener
         harden.be_unreadable()
         prepared = system.prepare(folder) if folder else {}
         step = "receive_plan"
-        received = protocol.receive(socket.socket(fileno=PLANS))
-        if not received:
-            os._exit(0)  # nobody needs us
-        plan = Plan(*received, folder, prepared)
+        message, fds = protocol.receive(socket.socket(fileno=PLANS)) or ({}, [])  # nobody needs us
+        plan = Plan(message, fds, folder, prepared)
         for do in steps:
             step = do.__name__
             do(plan)
     except OSError as error:
-        what = f"{step}\0{error.errno or 0}\0{error.filename or ''}"
+        fail(status, f"{step}\0{error.errno or 0}\0{error.filename or ''}")
     except BaseException as error:
-        what = f"{step}\0{0}\0{error!r}"
-    os.write(STATUS, os.fsencode(what))
-    os._exit(127)
+        fail(status, f"{step}\0{0}\0{error!r}")
+    finally:  # whatever happens: the child of the spawner must not go on as a second one
+        os._exit(127)
+
+
+def fail(status: int, what: str) -> None:
+    """Tells the spawner; what came from an image can be text that has no bytes."""
+    os.write(status, what.encode(errors="backslashreplace")[:MAX_FAILURE])

@@ -4,9 +4,11 @@ A container would run without any of this, and somebody in it would own the host
 """
 
 import os
+import resource
 import signal
 import struct
 import sys as python
+from pathlib import Path
 
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner import users
@@ -14,7 +16,9 @@ from tinyo_runtime.spawner import users
 #: The default capabilities of podman (containers-common): chown, dac_override, fowner, fsetid, kill,
 #: setgid, setuid, setpcap, net_bind_service, sys_chroot, setfcap.
 DEFAULT_CAPABILITIES = 0x800405FB
-LAST_CAPABILITY = 40
+LAST_CAPABILITY = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+#: Open files of a process, unless it asks for more; what is higher breaks programs that use select(2).
+OPEN_FILES = 1024
 
 #: What Python ignores, which exec would pass on.
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -25,15 +29,23 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
-SYS_capset, SYS_rt_sigaction = {"x86_64": (126, 13), "aarch64": (91, 134)}[os.uname().machine]
+KEYCTL_JOIN_SESSION_KEYRING = 1
+SYS_capset, SYS_rt_sigaction, SYS_keyctl = {"x86_64": (126, 13, 250), "aarch64": (91, 134, 219)}[
+    os.uname().machine
+]
 
 
 def protect_spawner() -> None:
-    """Signals as exec'd programs expect them, and a mount namespace of our own in which the interpreter cannot
-    be written to (CVE-2019-5736)."""
+    """In our mount namespace the interpreter cannot be written to (CVE-2019-5736); signals, umask and the number
+    of open files are no matter of whoever started us."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, *IGNORED}:
         default_signal(number)
+    os.umask(0o022)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+        return
     for folder in {"/usr", python.prefix, python.base_prefix}:
         copy = sys.open_tree(sys.AT_FDCWD, folder)
         sys.make_private(copy, read_only=True)
@@ -41,16 +53,22 @@ def protect_spawner() -> None:
         sys.move_mount(copy, target, folder)
         os.close(copy)
         os.close(target)
+    # Once more from there: /proc/self/exe leads to the mount from which a program was started.
+    os.execv(python.executable, python.orig_argv)
 
 
 def be_unreadable() -> None:
-    """Nobody inside of a container that we join may look at us before exec (CVE-2016-9962)."""
+    """Nobody inside of a container that we join may look at us before exec (CVE-2016-9962), nor we at the host's
+    keys."""
     sys.prctl(PR_SET_DUMPABLE, 0)
+    sys.syscall(SYS_keyctl, "keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def drop_privileges(user: str, env: dict[str, str]) -> None:
     """User, groups and all five capability sets, in the order in which each still may be changed."""
     uid, groups, home = users.lookup(user)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
     for capability in range(LAST_CAPABILITY + 1):
         if not DEFAULT_CAPABILITIES >> capability & 1:
             sys.prctl(PR_CAPBSET_DROP, capability)

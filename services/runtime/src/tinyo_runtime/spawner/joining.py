@@ -15,24 +15,26 @@ from tinyo_runtime.spawner.enter import (
 )
 from tinyo_runtime.spawner.process import Process, start
 
+#: What the spawner itself can be in for a moment, so that its child never is in the host's.
+BEFORE = sys.CLONE_NEWPID | sys.CLONE_NEWNET | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
+
 
 def join_container(plan: Plan) -> None:
-    """All namespaces of a running container at once; its pid namespace was joined by the clone."""
-    kinds = sys.CLONE_NEWNS | sys.CLONE_NEWNET | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
-    sys.setns(plan.fds[plan.message["container"]], kinds)
+    """The mounts of a running container; all else was joined before the clone."""
+    sys.setns(plan.fds[plan.message["container"]], sys.CLONE_NEWNS)
 
 
 JOIN: tuple[Step, ...] = (join_cgroups, join_container, take_stdio, drop_privileges, enter_cwd, execute)
 
 
 def clone(plan: protocol.Message, fds: list[int]) -> Process | None:
-    """A process in the pid namespace of the container whose pidfd is `container`; None for a new container."""
+    """A process in the namespaces of the container whose pidfd is `container`; None for a new container."""
     if "container" not in plan:
         return None
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    own = os.pidfd_open(os.getpid())
     try:
-        sys.setns(fds[plan["container"]], sys.CLONE_NEWPID)  # of the children that follow
+        sys.setns(fds[plan["container"]], BEFORE)  # CLONE_NEWPID is for the children that follow
         return start(0, JOIN)
     finally:
-        sys.setns(own, sys.CLONE_NEWPID)
+        sys.setns(own, BEFORE)
         os.close(own)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tinyo_runtime.spawner import protocol
 from tinyo_runtime.spawner import syscalls as sys
-from tinyo_runtime.spawner.enter import CONTAINER, Step, enter
+from tinyo_runtime.spawner.enter import CONTAINER, MAX_FAILURE, Step, enter
 
 #: The namespaces of a new container, save those of its network (made by the runtime) and cgroup (once joined).
 NAMESPACES = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
@@ -25,6 +25,8 @@ class Process:
         self.id = ""
         #: The runtime's ends of its pipes, kept so that they outlive the runtime.
         self.kept: list[int] = []
+        #: Step, errno and object when it failed before exec.
+        self.failure: list[str] = []
         self.exit: protocol.Message | None = None
 
     def follow(self, plan: protocol.Message, fds: list[int], kept: list[int]) -> None:
@@ -34,18 +36,12 @@ class Process:
         with self.plans, contextlib.suppress(ConnectionError):  # if it is dead already, its status says why
             protocol.send(self.plans, plan, fds)
 
-    def error(self) -> list[str]:
-        """Step, errno and object when it failed before exec; waits until that is known."""
-        said = os.fsdecode(os.read(self.status, 4096))
+    def read_failure(self) -> None:
+        """What the status pipe says, which ends when its process execs or ends."""
+        said = os.fsdecode(os.read(self.status, MAX_FAILURE))
+        self.failure = said.split("\0", 2) if said else []
         os.close(self.status)
         self.status = -1
-        return said.split("\0", 2) if said else []
-
-    def wait(self) -> protocol.Message:
-        """How it ended. ChildProcessError when it never was a child of ours."""
-        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert result
-        return {"status": result.si_status, "signaled": result.si_code != os.CLD_EXITED}
 
     def close(self) -> None:
         if self.plans:

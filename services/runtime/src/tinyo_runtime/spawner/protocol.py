@@ -30,7 +30,8 @@ def prepare(sock: socket.socket) -> None:
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """Sends one message. ValueError when it is too large, BlockingIOError when the peer does not read."""
-    data = json.dumps({"v": VERSION, **message}, separators=(",", ":")).encode()
+    text = json.dumps({"v": VERSION, **message}, separators=(",", ":"), ensure_ascii=False)
+    data = text.encode(errors="surrogatepass")  # as large as it came; json.loads takes it
     if len(data) > MAX_BYTES or len(fds) > MAX_FDS:
         raise ValueError(f"{len(data)} bytes, {len(fds)} descriptors: too much for one message")
     beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

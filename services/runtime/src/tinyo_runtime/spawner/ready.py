@@ -1,5 +1,6 @@
 """A process that waits for the next container, made while there is nothing else to do."""
 
+import os
 import select
 import sys
 from collections.abc import Callable
@@ -36,19 +37,13 @@ class Ready:
         """The process, if there is one that did not fail."""
         process, self._process, self._may_fail = self._process, None, False
         if process and select.select([process.status], [], [], 0)[0]:
-            _end(process)
+            process.close()
             return None
         return process
 
     def discard(self) -> None:
-        """Nobody needs it."""
+        """Nobody needs it: without a plan it ends."""
         if self._process:
-            _end(self._process)
+            self._process.close()
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED)
             self._process = None
-
-
-def _end(process: Process) -> None:
-    assert process.plans
-    process.plans.close()  # without a plan it ends
-    process.wait()
-    process.close()

@@ -4,6 +4,7 @@ Every function raises OSError with the errno and, as `filename`, the object that
 """
 
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -22,6 +23,7 @@ MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
+PAGE = 4096
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -52,8 +54,8 @@ libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 def check(result: int, about: str) -> int:
     """The result of a call of the C library, unless it failed."""
     if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno), about)
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), about)
     return result
 
 
@@ -92,7 +94,9 @@ def setns(fd: int, flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """mount(2); relative paths are the caller's, and options end at a page."""
+    """mount(2); relative paths are the caller's. Options that do not fit into a page would be cut in silence."""
+    if len(path_bytes(options)) >= PAGE:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), target)
     check(
         libc.mount(path_bytes(source), path_bytes(target), path_bytes(kind), flags, path_bytes(options)),
         target,

@@ -6,6 +6,7 @@
 import contextlib
 import os
 import stat
+from pathlib import Path
 
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.mounts import attach, open_in_root
@@ -20,7 +21,8 @@ DEVICE_LINKS = (
 MASKED = {
     "/proc": ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi",
               "timer_list", "timer_stats"),
-    "/sys": ("devices/virtual/powercap", "firmware"),
+    "/sys": ("devices/virtual/powercap", "firmware",
+             *(str(path.relative_to("/sys")) for path in Path("/sys/devices/system/cpu").glob("cpu*/thermal_throttle"))),
 }  # fmt: skip
 READ_ONLY = {"/proc": ("bus", "fs", "irq", "sys", "sysrq-trigger")}
 
@@ -111,6 +113,7 @@ def host_null() -> int:
     fd = sys.open_tree(sys.AT_FDCWD, "/dev/null")
     if os.fstat(fd).st_rdev != os.makedev(1, 3):
         raise PermissionError(1, "not the null device", "/dev/null")
+    sys.make_private(fd, read_only=True)  # its mode and owner are the host's
     return fd
 
 

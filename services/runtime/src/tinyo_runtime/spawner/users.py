@@ -13,12 +13,15 @@ def lookup(user: str) -> tuple[int, list[int], str]:
     name = name or "0"
     uid, gid, home, login = _number(name), 0, "/", ""
     for row in _rows("/etc/passwd", name, 6):
-        if name == row[0] or (uid >= 0 and row[2] == str(uid)):
+        if (
+            row[2] == str(uid) if uid >= 0 else row[0] == name
+        ):  # a number is never an image's name for another
             login, uid, gid, home = row[0], _number(row[2]), _number(row[3]), row[5] or "/"
             break
     if group:
-        named = (row for row in _rows("/etc/group", group, 3) if row[0] == group)
-        gid = next((_number(row[2]) for row in named), _number(group))
+        gid = _number(group)
+        if gid < 0:
+            gid = next((_number(row[2]) for row in _rows("/etc/group", group, 3) if row[0] == group), -1)
     if uid < 0 or gid < 0:
         raise OSError(22, "unknown user or group", user)
     extra = []
