@@ -288,6 +288,8 @@ def test_exec_joins_everything_of_the_container(box: Any) -> None:
             assert os.readlink(f"/proc/{first.pid}/ns/{kind}") in out
         assert first.pid in box.children()
         assert process.pid not in box.children(), "the program that ended was reaped"
+        for kind in ("pid_for_children", "ipc", "uts", "net", "cgroup"):
+            assert os.readlink(f"/proc/{box.spawner_pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
 
     box(check)
 

@@ -16,6 +16,7 @@ from tinyo_runtime.spawner.enter import (
 from tinyo_runtime.spawner.process import Process, start
 
 #: What the spawner itself can be in for a moment, so that its child never is in the host's.
+NAMES = ("pid", "net", "ipc", "uts", "cgroup")
 BEFORE = sys.CLONE_NEWPID | sys.CLONE_NEWNET | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
 
 
@@ -31,10 +32,11 @@ def clone(plan: protocol.Message, fds: list[int]) -> Process | None:
     """A process in the namespaces of the container whose pidfd is `container`; None for a new container."""
     if "container" not in plan:
         return None
-    own = os.pidfd_open(os.getpid())
+    own = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMES]
     try:
         sys.setns(fds[plan["container"]], BEFORE)  # CLONE_NEWPID is for the children that follow
         return start(0, JOIN)
     finally:
-        sys.setns(own, BEFORE)
-        os.close(own)
+        for fd in own:
+            sys.setns(fd, 0)
+            os.close(fd)
