@@ -12,7 +12,7 @@ from typing import TextIO
 from tinyo.node.v1 import node_pb2 as api
 from tinyo.v1.stream_pb2 import ExecInput, ExecSpec, OutputStream
 
-from tinyo_ctl import UsageError
+from tinyo_ctl.failures import UsageError
 from tinyo_ctl.render import safe_log
 from tinyo_ctl.services import node
 

@@ -1,0 +1,105 @@
+"""What can go wrong while services start: no right to, two commands at once, one that ends or never gets ready."""
+
+import fcntl
+import os
+import select
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from socket import MSG_PEEK, socket
+from subprocess import Popen
+from types import TracebackType
+from typing import Self
+
+from tinyo_ctl.failures import Failure, ServicesError
+from tinyo_ctl.tell import safe
+
+#: Seconds for a service to say that it is ready.
+PATIENCE = 30
+
+
+def need_root() -> None:
+    """Failure when this is not root."""
+    if os.geteuid() != 0:
+        raise Failure("tinyo needs root: run it with sudo")
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """One command at a time starts or stops services."""
+    with open(run / "services.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def by_systemd(instance: str, services: Sequence[str]) -> bool:
+    """Has systemd start services, where it has their units, and says whether it did. ServicesError."""
+    # Only here: most commands find the services running.
+    from tinyo_ctl import systemd
+
+    if not services or not systemd.has_units(instance):
+        return False
+    systemd.control("start", services)
+    return True
+
+
+@contextmanager
+def explained(program: Path) -> Iterator[None]:
+    """ServicesError when a program cannot be started."""
+    try:
+        yield
+    except OSError as error:
+        raise ServicesError(f"{program} cannot be started: {error.strerror}") from None
+
+
+class watched:
+    """A service that starts: who it is is noted, and its start taken back when this is left with an error.
+
+    Its name is that of the socket where it says that it is ready, and so are those of its other files.
+    """
+
+    def __init__(self, process: Popen[bytes], ready: socket) -> None:
+        self.process, self.ready = process, ready
+        self.path = Path(ready.getsockname())
+
+    def __enter__(self) -> Self:
+        pid = self.process.pid
+        self.path.with_suffix(".pid").write_text(f"{pid} {started(pid)}\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+
+    def wait(self) -> None:
+        """Returns when it has said READY=1, and nothing else is to be read. ServicesError with its last words."""
+        ending = os.pidfd_open(self.process.pid)
+        try:
+            while readable := select.select([self.ready.fileno(), ending], [], [], PATIENCE)[0]:
+                if readable == [ending]:
+                    reason = f"ended with code {self.process.wait()} before it was ready"
+                    break
+                if b"READY=1" in self.ready.recv(4096, MSG_PEEK).split(b"\n"):
+                    return
+                self.ready.recv(4096)
+            else:
+                reason = f"was not ready within {PATIENCE} s"
+        finally:
+            os.close(ending)
+        raise ServicesError(f"tinyo-{self.path.stem} {reason}{last_words(self.path.with_suffix('.log'))}")
+
+
+def last_words(log: Path, lines: int = 10) -> str:
+    """The end of a service's log, to be put behind a sentence."""
+    said = [safe(line) for line in log.read_text(errors="replace").splitlines()[-lines:]]
+    return "\n  ".join([f"; the last lines of {log}:", *said])
+
+
+def started(pid: int) -> str:
+    """Start time of a process in clock ticks since boot (proc_pid_stat(5), field 22); "" when there is none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
