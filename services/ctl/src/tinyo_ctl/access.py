@@ -1,10 +1,10 @@
 """Who may give commands, and to which node."""
 
+import os
 import re
 
-from tinyo_ctl.failures import UsageError
+from tinyo_ctl.failures import Failure, UsageError
 from tinyo_ctl.services import INSTANCE, answers
-from tinyo_ctl.startup import need_root
 
 
 def check(host: str) -> None:
@@ -15,3 +15,9 @@ def check(host: str) -> None:
         raise UsageError(f"TINYO_INSTANCE={INSTANCE!r}: use at most 15 of a-z, 0-9 and -, a letter first")
     if not host and not answers("node"):
         need_root()
+
+
+def need_root() -> None:
+    """Failure when this is not root."""
+    if os.geteuid() != 0:
+        raise Failure("tinyo needs root: run it with sudo")

@@ -53,8 +53,9 @@ def remove(names: list[str], host: str, grace_ms: int | None = None) -> int:
 
 def find(target: str, present: Iterable[Container]) -> list[Container]:
     """The container with that name or id, or those that came from that Statefile. Failure when there is none."""
+    origin = os.path.realpath(target)
     return (
         [one for one in present if one.spec.name == target]
         or targets.find(target, present)
-        or [one for one in present if one.origin == os.path.realpath(target)]
+        or [one for one in present if one.origin == origin]
     )

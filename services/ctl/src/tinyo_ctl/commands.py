@@ -5,7 +5,6 @@ import importlib
 import sys
 from typing import Any
 
-from tinyo_ctl import access
 from tinyo_ctl.arguments import Command, parse
 
 
@@ -13,6 +12,8 @@ def run(words: list[str], host: str) -> int:
     """Runs what a command line asks for, if who asks may; its exit code. `host` is the node unless it says another."""
     command, options = parse(COMMANDS, words or ["--help"], host)
     if not command.local:
+        from tinyo_ctl import access
+
         access.check(options.host)
     module, _, function = command.run.partition(":")
     code: int = getattr(importlib.import_module(f"tinyo_ctl.{module}"), function)(options)

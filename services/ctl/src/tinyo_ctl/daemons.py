@@ -11,7 +11,9 @@ from tinyo.v1.container_pb2 import Phase
 from tinyo.v1.version_pb2 import Version
 
 from tinyo_ctl import services, startup, supervise, systemd
+from tinyo_ctl.access import need_root
 from tinyo_ctl.client import connect
+from tinyo_ctl.launch import launch
 from tinyo_ctl.refusals import NodeError
 from tinyo_ctl.render import ago, fail, size, table
 from tinyo_ctl.tell import safe, say
@@ -22,8 +24,8 @@ PATIENCE, PAUSE = 5, 0.2
 
 def start(options: argparse.Namespace) -> int:
     """`tinyo services start`."""
-    startup.need_root()
-    started = services.ensure()
+    need_root()
+    started = launch()
     for service in services.SERVICES:
         say(f"tinyo-{service} {'started' if service in started else 'runs already'}")
     return 0
@@ -31,7 +33,7 @@ def start(options: argparse.Namespace) -> int:
 
 def stop(options: argparse.Namespace) -> int:
     """`tinyo services stop`: containers go on."""
-    startup.need_root()
+    need_root()
     running = running_containers()
     for service in (stopped := supervise.stop()):
         say(f"tinyo-{service} stopped")
@@ -57,7 +59,7 @@ def running_containers() -> int:
 
 def status(options: argparse.Namespace) -> int:
     """`tinyo services status`; 0 when all of them answer, else 3."""
-    startup.need_root()
+    need_root()
     pids = {service: supervise.listener(service) for service in services.SERVICES}
     told = versions() if pids["node"] else {}
     rows = [("SERVICE", "STATUS", "PID", "VERSION", "UPTIME", "MEMORY")]
@@ -96,7 +98,7 @@ def memory(pid: int) -> int:
 
 def logs(options: argparse.Namespace) -> int:
     """`tinyo services logs`: what they said lately."""
-    startup.need_root()
+    need_root()
     if systemd.has_units(services.INSTANCE):
         units = [f"--unit=tinyo-{service}" for service in services.SERVICES]
         follow = ["--follow"] if options.follow else []

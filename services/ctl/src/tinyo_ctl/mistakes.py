@@ -79,7 +79,7 @@ def find(path: str, content: bytes) -> None:
 
 
 def place(text: str, field: str) -> Place:
-    """Where in the text of a Statefile a field of the request ("containers[0].mounts[1].source") stands, or what it is part of."""
+    """Where in a Statefile a field of the request ("containers[0].mounts[1].source") stands, or what it is part of."""
     reader = _Reader()
     reader.document(yaml.compose(text, Loader=yaml.CSafeLoader), "")
     field = field.removeprefix("containers[0].")

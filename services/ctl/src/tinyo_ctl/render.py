@@ -1,7 +1,6 @@
-"""What people see: logs that a terminal shows and never obeys, colours, tables, sizes and times."""
+"""What people see: colours, tables, sizes and times."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -14,14 +13,6 @@ from tinyo_ctl.tell import safe, say
 
 #: Numbers of SGR (ECMA-48) for the few styles that there are.
 STYLES = {"green": 32, "red": 31, "yellow": 33, "dim": 2, "bold": 1}
-#: What a log may do to a terminal: set colours, and end a line.
-ALLOWED = re.compile(r"(\x1b\[[0-9;:]*m|[\n\t])")
-
-
-def safe_log(text: str) -> str:
-    """The same for a log: lines, tabs and colours stay."""
-    parts = ALLOWED.split(text.replace("\r\n", "\n"))
-    return "".join(part if index % 2 else safe(part) for index, part in enumerate(parts))
 
 
 def styled(style: str, text: str, stream: IO[str] | None = None) -> str:

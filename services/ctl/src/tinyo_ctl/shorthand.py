@@ -5,11 +5,12 @@ import shlex
 from typing import Any
 
 
-def spell_out(values: dict[str, Any], folder: str) -> None:
-    """Changes the values of a Statefile to what the contract has; `folder` is where relative paths begin.
+def spell_out(values: dict[str, Any], path: str) -> None:
+    """Changes the values of the Statefile at `path` to what the contract has.
 
-    A key without a value is as if it were not there.
+    A key without a value is as if it were not there; relative paths begin at the file's folder.
     """
+    folder = os.getcwd() if path == "-" else os.path.dirname(os.path.realpath(path))
     for key in [key for key, value in values.items() if not value]:
         del values[key]
     if isinstance(command := values.get("command"), str):

@@ -1,4 +1,4 @@
-"""What can go wrong while services start: no right to, two commands at once, one that ends or never gets ready."""
+"""What can go wrong while services start: two commands at once, no program, one that ends or never gets ready."""
 
 import fcntl
 import os
@@ -11,33 +11,26 @@ from subprocess import Popen
 from types import TracebackType
 from typing import Self
 
-from tinyo_ctl.failures import Failure, ServicesError
+from tinyo_ctl import systemd
+from tinyo_ctl.failures import ServicesError
+from tinyo_ctl.services import INSTANCE, RUN
 from tinyo_ctl.tell import safe
 
 #: Seconds for a service to say that it is ready.
 PATIENCE = 30
 
 
-def need_root() -> None:
-    """Failure when this is not root."""
-    if os.geteuid() != 0:
-        raise Failure("tinyo needs root: run it with sudo")
-
-
 @contextmanager
-def alone(run: Path) -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One command at a time starts or stops services."""
-    with open(run / "services.lock", "w") as lock:
+    with open(RUN / "services.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def by_systemd(instance: str, services: Sequence[str]) -> bool:
+def by_systemd(services: Sequence[str]) -> bool:
     """Has systemd start services, where it has their units, and says whether it did. ServicesError."""
-    # Only here: most commands find the services running.
-    from tinyo_ctl import systemd
-
-    if not services or not systemd.has_units(instance):
+    if not services or not systemd.has_units(INSTANCE):
         return False
     systemd.control("start", services)
     return True
@@ -52,19 +45,15 @@ def explained(program: Path) -> Iterator[None]:
         raise ServicesError(f"{program} cannot be started: {error.strerror}") from None
 
 
-class watched:
-    """A service that starts: who it is is noted, and its start taken back when this is left with an error.
+class Watch:
+    """Over a service that starts: who it is is noted, and its start taken back when this is left with an error."""
 
-    Its name is that of the socket where it says that it is ready, and so are those of its other files.
-    """
-
-    def __init__(self, process: Popen[bytes], ready: socket) -> None:
-        self.process, self.ready = process, ready
-        self.path = Path(ready.getsockname())
+    def __init__(self, service: str, process: Popen[bytes], ready: socket) -> None:
+        self.service, self.process, self.ready = service, process, ready
 
     def __enter__(self) -> Self:
         pid = self.process.pid
-        self.path.with_suffix(".pid").write_text(f"{pid} {started(pid)}\n")
+        (RUN / f"{self.service}.pid").write_text(f"{pid} {started(pid)}\n")
         return self
 
     def __exit__(
@@ -75,7 +64,10 @@ class watched:
             self.process.wait(PATIENCE)
 
     def wait(self) -> None:
-        """Returns when it has said READY=1, and nothing else is to be read. ServicesError with its last words."""
+        """Returns when READY=1 is the next that it has said, whatever it said before.
+
+        ServicesError with its last words when it ends, or says nothing.
+        """
         ending = os.pidfd_open(self.process.pid)
         try:
             while readable := select.select([self.ready.fileno(), ending], [], [], PATIENCE)[0]:
@@ -89,11 +81,12 @@ class watched:
                 reason = f"was not ready within {PATIENCE} s"
         finally:
             os.close(ending)
-        raise ServicesError(f"tinyo-{self.path.stem} {reason}{last_words(self.path.with_suffix('.log'))}")
+        raise ServicesError(f"tinyo-{self.service} {reason}{last_words(self.service)}")
 
 
-def last_words(log: Path, lines: int = 10) -> str:
+def last_words(service: str, lines: int = 10) -> str:
     """The end of a service's log, to be put behind a sentence."""
+    log = RUN / f"{service}.log"
     said = [safe(line) for line in log.read_text(errors="replace").splitlines()[-lines:]]
     return "\n  ".join([f"; the last lines of {log}:", *said])
 

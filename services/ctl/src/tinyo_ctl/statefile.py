@@ -25,14 +25,13 @@ def load(path: str) -> ApplyRequest:
     mistakes.find(path, content)
     text = content.decode("utf-8-sig")
     values = yaml.load(text, Loader=yaml.CBaseLoader)
-    location = os.path.realpath(path)
-    shorthand.spell_out(values, os.path.dirname(location))
+    shorthand.spell_out(values, path)
     ports = values.pop("port", [])
     spec = ContainerSpec(
         name=values.pop("name", "") or notation.name(os.path.basename(path)),
-        image=values.pop("container"),
+        image=values.pop("container", ""),
         ports=map(notation.port, [ports] if isinstance(ports, str) else ports),
         **values,  # the other keys are named as in the contract
     )
-    origin = "-" if path == "-" else location
+    origin = "-" if path == "-" else os.path.realpath(path)
     return ApplyRequest(containers=[spec], origin=origin, statefile=text, correlation_id=correlation_id())

@@ -36,7 +36,7 @@ def listener(service: str) -> int:
 def stop() -> list[str]:
     """Ends the services that run, node first, and returns which. Containers go on. ServicesError."""
     RUN.mkdir(mode=0o700, exist_ok=True)
-    with alone(RUN):
+    with alone():
         if systemd.has_units(INSTANCE):
             running = [service for service in SERVICES if answers(service)]
             systemd.control("stop", SERVICES)

@@ -18,9 +18,10 @@ def find(target: str, present: Iterable[Container]) -> list[Container]:
     if len(found) > 1:
         names = ", ".join(one.spec.name for one in found)
         raise Failure(safe(f"{target!r} is the beginning of several ids: {names}"))
+    origin = "-" if target == "-" else os.path.realpath(target)
     if target == "-":
-        found = [one for one in present if one.origin == "-"]
-    if not found and os.path.realpath(target) not in [one.origin for one in present]:
+        found = [one for one in present if one.origin == origin]
+    if not found and origin not in [one.origin for one in present]:
         raise unknown(target, [one.spec.name for one in present])
     return found
 
