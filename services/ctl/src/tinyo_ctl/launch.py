@@ -19,13 +19,15 @@ def launch() -> list[str]:
         missing = [service for service in SERVICES if not answers(service)]
         if not startup.by_systemd(missing):
             for watch, ready in [start(service, stack) for service in missing]:
-                watch.wait()
-                ready.recv(64)
+                said = b""
+                while b"READY=1" not in said.split(b"\n"):
+                    watch.wait()
+                    said = ready.recv(4096)
     return missing
 
 
 def start(service: str, stack: ExitStack) -> tuple[startup.Watch, socket]:
-    """Starts a service, and gives the socket where it says READY=1 (sd_notify(3)); nothing else is ever said there."""
+    """Starts a service, and gives the socket where it says READY=1 (sd_notify(3))."""
     address = RUN / f"{service}.ready"
     address.unlink(missing_ok=True)
     ready = stack.enter_context(socket(AF_UNIX, SOCK_DGRAM))

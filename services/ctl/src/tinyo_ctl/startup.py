@@ -6,7 +6,7 @@ import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from socket import MSG_PEEK, socket
+from socket import socket
 from subprocess import Popen
 from types import TracebackType
 from typing import Self
@@ -64,23 +64,18 @@ class Watch:
             self.process.wait(PATIENCE)
 
     def wait(self) -> None:
-        """Returns when READY=1 is the next that it has said, whatever it said before.
-
-        ServicesError with its last words when it ends, or says nothing.
-        """
+        """Returns when it has said something. ServicesError with its last words when it ends, or says nothing."""
         ending = os.pidfd_open(self.process.pid)
         try:
-            while readable := select.select([self.ready.fileno(), ending], [], [], PATIENCE)[0]:
-                if readable == [ending]:
-                    reason = f"ended with code {self.process.wait()} before it was ready"
-                    break
-                if b"READY=1" in self.ready.recv(4096, MSG_PEEK).split(b"\n"):
-                    return
-                self.ready.recv(4096)
-            else:
-                reason = f"was not ready within {PATIENCE} s"
+            readable = select.select([self.ready.fileno(), ending], [], [], PATIENCE)[0]
         finally:
             os.close(ending)
+        if self.ready.fileno() in readable:
+            return
+        if readable:
+            reason = f"ended with code {self.process.wait()} before it was ready"
+        else:
+            reason = f"was not ready within {PATIENCE} s"
         raise ServicesError(f"tinyo-{self.service} {reason}{last_words(self.service)}")
 
 
