@@ -58,16 +58,13 @@ class Services:
             program.chmod(0o755)
 
     def begin(
-        self,
-        *arguments: str,
-        script: str = "from tinyo_ctl.cli import main; sys.exit(main())",
-        **environment: str,
+        self, *arguments: str, script: str = "from tinyo_ctl.cli import main; sys.exit(main())"
     ) -> subprocess.Popen[str]:
         """`tinyo`, as if it were installed beside these programs; or another script."""
         script = f"import sys; sys.executable = {str(self.programs / 'python')!r}\n{script}"
         return subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
-            env={**os.environ, "TINYO_INSTANCE": self.name, **environment},
+            env={**os.environ, "TINYO_INSTANCE": self.name},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -113,9 +110,9 @@ def test_started_as_daemons_and_stopped(services: Services) -> None:
 
 
 def test_the_core_alone_starts_them(services: Services, tmp_path: Path) -> None:
-    core = core_alone.copy(tmp_path / "core")
+    core = str(core_alone.copy(tmp_path / "core"))
     launched = services.begin(
-        script="from tinyo_ctl.launch import launch; print(launch())", PYTHONPATH=str(core)
+        script=f"sys.path.insert(0, {core!r})\nfrom tinyo_ctl.launch import launch; print(launch())"
     )
     out, err = launched.communicate(timeout=PATIENCE)
     assert (launched.returncode, out, err) == (0, "['node', 'runtime']\n", "")
