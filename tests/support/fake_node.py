@@ -123,6 +123,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.note(request, context)
         owned = [name for name, one in self.containers.items() if one.origin == request.origin != ""]
         gone = [name for name in (*request.names, *owned) if self.containers.pop(name, None)]
+        for name in gone:
+            event = Event(name=name, reason=EventReason.EVENT_REASON_REMOVED)
+            yield pb.RemoveResponse(event=event)
         yield pb.RemoveResponse(settled=pb.RemoveSettled(names=gone))
 
     def List(self, request: pb.ListRequest, context: Any) -> pb.ListResponse:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
+from tinyo_ctl.changes import find
 from tinyo_ctl.commands import COMMANDS
-from tinyo_ctl.containers import find
 
 from tests.support.fake_node import FakeNode
 

@@ -5,6 +5,8 @@ import secrets
 import select
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support import core_alone
 
 TINYO = Path(sys.executable).with_name("tinyo")
 PATIENCE = 60
@@ -53,12 +57,11 @@ class Services:
             program.write_text(SERVICE.format(python=sys.executable, dies=dies))
             program.chmod(0o755)
 
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
-        """`tinyo`, as if it were installed beside these programs."""
-        script = (
-            f"import sys; sys.executable = {str(self.programs / 'python')!r}\n"
-            "from tinyo_ctl.cli import main; sys.exit(main())"
-        )
+    def begin(
+        self, *arguments: str, script: str = "from tinyo_ctl.cli import main; sys.exit(main())"
+    ) -> subprocess.Popen[str]:
+        """`tinyo`, as if it were installed beside these programs; or another script."""
+        script = f"import sys; sys.executable = {str(self.programs / 'python')!r}\n{script}"
         return subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
             env={**os.environ, "TINYO_INSTANCE": self.name},
@@ -103,6 +106,21 @@ def test_started_as_daemons_and_stopped(services: Services) -> None:
     assert str(services.pid("node")) in out and out.count("running") == 2
     assert services.tinyo("services", "start")[1] == "tinyo-node runs already\ntinyo-runtime runs already\n"
     assert "node: starting node" in services.tinyo("services", "logs", "-n", "1")[1]
+    assert not list(services.run.glob("*.ready"))
+
+
+def test_the_core_alone_starts_them(services: Services, tmp_path: Path) -> None:
+    core = str(core_alone.copy(tmp_path / "core"))
+    launched = services.begin(
+        script=f"sys.path.insert(0, {core!r})\nfrom tinyo_ctl.launch import launch; print(launch())"
+    )
+    out, err = launched.communicate(timeout=PATIENCE)
+    assert (launched.returncode, out, err) == (0, "['node', 'runtime']\n", "")
+    for service in ("node", "runtime"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(services.run / f"{service}.sock"))
+            pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        os.kill(pid, signal.SIGTERM)
     assert not list(services.run.glob("*.ready"))
 
 

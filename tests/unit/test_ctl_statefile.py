@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UDP, ContainerSpec, Mount, Port
 from tinyo_ctl import notation
-from tinyo_ctl.statefile import Place, Statefile, StatefileError, load
+from tinyo_ctl.mistakes import Place, StatefileError, place
+from tinyo_ctl.statefile import load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def spec_of(tmp_path: Path, text: str) -> ContainerSpec:
     file = tmp_path / "web.yml"
     file.write_text(text)
-    return load(str(file)).spec
+    return load(str(file)).containers[0]
 
 
 def complaint(tmp_path: Path, content: str | bytes) -> str:
@@ -30,8 +31,8 @@ def complaint(tmp_path: Path, content: str | bytes) -> str:
 
 
 def test_the_first_example() -> None:
-    statefile = load(str(ROOT / "examples/basic/alpine-1.yml"))
-    assert statefile.spec == ContainerSpec(
+    (spec,) = load(str(ROOT / "examples/basic/alpine-1.yml")).containers
+    assert spec == ContainerSpec(
         name="alpine-1",
         image="alpine:latest",
         ports=[Port(host_port=8080, container_port=8080, protocol=PROTOCOL_TCP)],
@@ -43,8 +44,8 @@ def test_the_first_example() -> None:
 
 
 def test_one_line() -> None:
-    statefile = load(str(ROOT / "examples/basic/one-line.yml"))
-    assert statefile.spec == ContainerSpec(name="one-line", image="alpine:latest")
+    (spec,) = load(str(ROOT / "examples/basic/one-line.yml")).containers
+    assert spec == ContainerSpec(name="one-line", image="alpine:latest")
 
 
 def test_everything_at_once(tmp_path: Path) -> None:
@@ -113,15 +114,15 @@ def test_aliases_stand_for_what_they_name(tmp_path: Path) -> None:
 def test_where_fields_stand(tmp_path: Path) -> None:
     file = tmp_path / "web.yml"
     file.write_text("container: a\nport: [80, 81]\nmounts:\n  - source: /x\n    target: /y\nenv:\n  A.B: c\n")
-    found: Statefile = load(str(file))
-    assert found.place("containers[0].image") == Place(1, 12)
-    assert found.place("containers[0].ports[1].host_port") == Place(2, 12)
-    assert found.place("containers[0].mounts[0].source") == Place(4, 13)
-    assert found.place("containers[0].mounts[0].read_only") == Place(4, 5)
-    assert found.place("containers[0].env[A.B]") == Place(7, 8)
-    assert found.place("containers[0].env") == Place(7, 3)
+    text = load(str(file)).statefile
+    assert place(text, "containers[0].image") == Place(1, 12)
+    assert place(text, "containers[0].ports[1].host_port") == Place(2, 12)
+    assert place(text, "containers[0].mounts[0].source") == Place(4, 13)
+    assert place(text, "containers[0].mounts[0].read_only") == Place(4, 5)
+    assert place(text, "containers[0].env[A.B]") == Place(7, 8)
+    assert place(text, "containers[0].env") == Place(7, 3)
     for unknown in ("", "x", "containers[1].image", "containers[0].", "[[["):
-        assert found.place(unknown) == Place(0, 0)
+        assert place(text, unknown) == Place(0, 0)
 
 
 GOLDEN = {

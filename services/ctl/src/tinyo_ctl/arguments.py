@@ -1,12 +1,10 @@
 """The command line, word by word: which command it names, and what that takes."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tinyo_ctl import UsageError
-from tinyo_ctl.diagnose import unknown
+from tinyo_ctl.failures import UsageError
 
 EPILOG = """examples:
   tinyo + web.yml                   bring up what a Statefile says
@@ -39,12 +37,10 @@ class Command(NamedTuple):
     arguments: Sequence[tuple[Sequence[str], dict[str, Any]]] = ()
     #: It works without a node, and for everybody.
     local: bool = False
-    #: What Ctrl-C does not end; empty where it ends all that there is.
-    goes_on: str = ""
 
 
-def parse(commands: Sequence[Command], arguments: list[str]) -> tuple[Command, argparse.Namespace]:
-    """The command, and its options. UsageError or SystemExit(2) when there is no such command, or it takes others."""
+def parse(commands: Sequence[Command], arguments: list[str], host: str) -> tuple[Command, argparse.Namespace]:
+    """The command, and its options; `host` unless they say another. UsageError or SystemExit(2) when there is no such command, or it takes others."""
     listing = "\n".join(f"  {', '.join(one.names):16} {one.help}" for one in commands)
     parser = argparse.ArgumentParser(
         "tinyo",
@@ -53,7 +49,7 @@ def parse(commands: Sequence[Command], arguments: list[str]) -> tuple[Command, a
         epilog=EPILOG,
         **LOOK,
     )
-    parser.add_argument("--host", default=os.environ.get("TINYO_HOST", ""), help="another node: unix:PATH")
+    parser.add_argument("--host", default=host, help="another node: unix:PATH")
     parser.add_argument("words", nargs=argparse.PARSER, metavar="COMMAND", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     command, words = find(commands, options.words)
@@ -76,4 +72,7 @@ def find(commands: Sequence[Command], words: list[str]) -> tuple[Command, list[s
     group = [name for name in known if name.startswith(f"{words[0]} ")]
     if group and len(words) == 1:
         raise UsageError(f"{words[0]!r} needs one more word: {', '.join(group)}")
+    # Only when somebody mistook something.
+    from tinyo_ctl.diagnose import unknown
+
     raise UsageError(unknown("command", " ".join(words[: 2 if group else 1]), group or known))

@@ -1,9 +1,39 @@
-"""Every command that there is."""
+"""Every command that there is, with all its options."""
 
 import argparse
+import importlib
+import sys
 from typing import Any
 
-from tinyo_ctl.arguments import Command
+from tinyo_ctl.arguments import Command, parse
+
+
+def run(words: list[str], host: str) -> int:
+    """Runs what a command line asks for, if who asks may; its exit code. `host` is the node unless it says another."""
+    command, options = parse(COMMANDS, words or ["--help"], host)
+    if not command.local:
+        from tinyo_ctl import access
+
+        access.check(options.host)
+    module, _, function = command.run.partition(":")
+    code: int = getattr(importlib.import_module(f"tinyo_ctl.{module}"), function)(options)
+    sys.stdout.flush()
+    return code
+
+
+def apply(options: argparse.Namespace) -> int:
+    """`tinyo +`."""
+    # Only here, as below: the other commands do without.
+    from tinyo_ctl import changes
+
+    return changes.apply(options.files, options.host)
+
+
+def remove(options: argparse.Namespace) -> int:
+    """`tinyo -`."""
+    from tinyo_ctl import changes
+
+    return changes.remove(options.targets, options.host, options.time)
 
 
 def flag(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -28,13 +58,12 @@ def seconds(text: str) -> int:
 NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
 GRACE = flag("-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: 10)")
 FOLLOW = flag("-f", "--follow", action="store_true", help="go on with what comes")
-GOES_ON = "the {} goes on in the node; `tinyo ls` shows how far it is"
 
 COMMANDS = (
     Command(
         ("+", "apply"),
         "bring up what Statefiles say",
-        "apply:apply",
+        "commands:apply",
         "  tinyo + web.yml                       changes only what differs\n"
         "  tinyo + web.yml db.yml                all of them are read before anything is done\n"
         "  generate | tinyo + -                  from standard input; it must say a name",
@@ -43,14 +72,13 @@ COMMANDS = (
     Command(
         ("-", "rm"),
         "take away what Statefiles brought up, or containers",
-        "containers:remove",
+        "commands:remove",
         "  tinyo - web.yml                       all that came from it; the file itself may be gone\n"
         "  tinyo - web db -t 30                  by name, with half a minute to end",
         [
             flag("targets", nargs="+", metavar="FILE|NAME", help="a Statefile, or a name or id"),
             GRACE,
         ],
-        goes_on=GOES_ON.format("removal"),
     ),
     Command(
         ("ls", "ps"),
@@ -94,7 +122,6 @@ COMMANDS = (
         "containers:stop",
         "  tinyo stop web -t 30                  with half a minute to end",
         [NAMES, GRACE],
-        goes_on=GOES_ON.format("stop"),
     ),
     Command(
         ("start",),
@@ -102,7 +129,6 @@ COMMANDS = (
         "containers:start",
         "  tinyo start web db",
         [NAMES],
-        goes_on=GOES_ON.format("start"),
     ),
     Command(
         ("events",),

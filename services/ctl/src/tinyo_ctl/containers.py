@@ -1,18 +1,17 @@
-"""`tinyo ls`, `-`, `stop`, `start` and `events`."""
+"""`tinyo ls`, `stop`, `start` and `events`."""
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable
 
 from tinyo.node.v1 import node_pb2 as api
 from tinyo.v1.container_pb2 import Container, DesiredState, Phase
 from tinyo.v1.event_pb2 import EventReason
 
-from tinyo_ctl import Failure
 from tinyo_ctl.client import correlation_id
-from tinyo_ctl.render import age, clock, fail, phase, ports, safe, say, succeed, table
+from tinyo_ctl.failures import goes_on
+from tinyo_ctl.render import age, clock, fail, phase, ports, succeed, table
 from tinyo_ctl.services import node
+from tinyo_ctl.tell import safe, say
 
 
 def show(options: argparse.Namespace) -> int:
@@ -75,47 +74,10 @@ def print_data(containers: list[Container], form: str) -> None:
         print(yaml.safe_dump(data, sort_keys=False), end="")
 
 
-def remove(options: argparse.Namespace) -> int:
-    """`tinyo -`: takes away what Statefiles own, and containers by name; nothing unless every target is known."""
-    with node(options.host) as calls:
-        present = calls.List(api.ListRequest()).containers
-        waiting = {one.spec.name: None for target in options.targets for one in find(target, present)}
-        request = api.RemoveRequest(names=waiting, correlation_id=correlation_id(), grace_ms=options.time)
-        for answer in calls.Remove(request):
-            removed = answer.event.reason == EventReason.EVENT_REASON_REMOVED
-            for name in [answer.event.name] if removed else answer.settled.names:
-                if name in waiting:
-                    del waiting[name]
-                    succeed(safe(name), "removed")
-    return 0
-
-
-def find(target: str, present: Iterable[Container]) -> list[Container]:
-    """The container with that name or id, or those that came from that Statefile. Failure when there is none."""
-    origin = "-" if target == "-" else os.path.realpath(target)
-    same_id = [one for one in present if len(target) >= 4 and one.id.startswith(target)]
-    found = (
-        [one for one in present if one.spec.name == target]
-        or same_id
-        or [one for one in present if one.origin == origin]
-    )
-    if found is same_id and len(found) > 1:
-        names = ", ".join(one.spec.name for one in found)
-        raise Failure(safe(f"{target!r} is the beginning of several ids: {names}"))
-    if not found:
-        # Only when somebody mistook something.
-        import difflib
-
-        near = difflib.get_close_matches(target, [one.spec.name for one in present], 1)
-        hint = f"did you mean {near[0]!r}?" if near else "`tinyo ls -a -o wide` shows what there is"
-        raise Failure(safe(f"{target!r} is neither a container nor a Statefile that brought one up: {hint}"))
-    return found
-
-
 def stop(options: argparse.Namespace) -> int:
     """`tinyo stop`: they stay, and can be started again."""
     request = api.StopRequest(names=options.names, correlation_id=correlation_id(), grace_ms=options.time)
-    with node(options.host) as calls:
+    with goes_on("stop"), node(options.host) as calls:
         for one in calls.Stop(request).containers:
             succeed(safe(one.spec.name), f"stopped, {phase(one)}")
     return 0
@@ -125,7 +87,7 @@ def start(options: argparse.Namespace) -> int:
     """`tinyo start`: runs what was stopped."""
     request = api.StartRequest(names=options.names, correlation_id=correlation_id())
     code = 0
-    with node(options.host) as calls:
+    with goes_on("start"), node(options.host) as calls:
         for one in calls.Start(request).containers:
             if one.status.phase == Phase.PHASE_RUNNING:
                 succeed(safe(one.spec.name), "running", one.status.address)

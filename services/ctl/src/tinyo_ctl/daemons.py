@@ -10,9 +10,13 @@ from tinyo.node.v1 import node_pb2 as api
 from tinyo.v1.container_pb2 import Phase
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_ctl import services, supervise, systemd
-from tinyo_ctl.client import NodeError, connect
-from tinyo_ctl.render import ago, fail, safe, say, size, table
+from tinyo_ctl import services, startup, supervise, systemd
+from tinyo_ctl.access import need_root
+from tinyo_ctl.client import connect
+from tinyo_ctl.launch import launch
+from tinyo_ctl.refusals import NodeError
+from tinyo_ctl.render import ago, fail, size, table
+from tinyo_ctl.tell import safe, say
 
 #: Seconds that a node may take to answer, and between two looks for news in a log.
 PATIENCE, PAUSE = 5, 0.2
@@ -20,8 +24,8 @@ PATIENCE, PAUSE = 5, 0.2
 
 def start(options: argparse.Namespace) -> int:
     """`tinyo services start`."""
-    services.need_root()
-    started = services.ensure()
+    need_root()
+    started = launch()
     for service in services.SERVICES:
         say(f"tinyo-{service} {'started' if service in started else 'runs already'}")
     return 0
@@ -29,7 +33,7 @@ def start(options: argparse.Namespace) -> int:
 
 def stop(options: argparse.Namespace) -> int:
     """`tinyo services stop`: containers go on."""
-    services.need_root()
+    need_root()
     running = running_containers()
     for service in (stopped := supervise.stop()):
         say(f"tinyo-{service} stopped")
@@ -45,7 +49,7 @@ def running_containers() -> int:
     if not services.answers("node"):
         return 0
     try:
-        with connect(services.address()) as calls:
+        with connect(services.NODE) as calls:
             containers = calls.List(api.ListRequest(), timeout=PATIENCE).containers
     except NodeError as error:
         fail("tinyo-node", f"cannot say what runs: {error}")
@@ -55,7 +59,7 @@ def running_containers() -> int:
 
 def status(options: argparse.Namespace) -> int:
     """`tinyo services status`; 0 when all of them answer, else 3."""
-    services.need_root()
+    need_root()
     pids = {service: supervise.listener(service) for service in services.SERVICES}
     told = versions() if pids["node"] else {}
     rows = [("SERVICE", "STATUS", "PID", "VERSION", "UPTIME", "MEMORY")]
@@ -72,7 +76,7 @@ def status(options: argparse.Namespace) -> int:
 def versions() -> dict[str, str]:
     """Version of each service that can be asked."""
     try:
-        with connect(services.address()) as calls:
+        with connect(services.NODE) as calls:
             answer = calls.GetVersion(api.GetVersionRequest(), timeout=PATIENCE)
     except NodeError as error:
         fail("tinyo-node", f"listens, but does not answer: {error}")
@@ -82,7 +86,7 @@ def versions() -> dict[str, str]:
 
 def uptime(pid: int) -> str:
     """How long a process has been there."""
-    ticks = int(services.started(pid) or 0)
+    ticks = int(startup.started(pid) or 0)
     return ago(time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
@@ -94,7 +98,7 @@ def memory(pid: int) -> int:
 
 def logs(options: argparse.Namespace) -> int:
     """`tinyo services logs`: what they said lately."""
-    services.need_root()
+    need_root()
     if systemd.has_units(services.INSTANCE):
         units = [f"--unit=tinyo-{service}" for service in services.SERVICES]
         follow = ["--follow"] if options.follow else []
@@ -138,7 +142,7 @@ def version(options: argparse.Namespace) -> int:
 
     say(f"tinyo          {installed('tinyo-ctl')}")
     if options.host or services.answers("node"):
-        with connect(options.host or services.address()) as calls:
+        with connect(options.host or services.NODE) as calls:
             answer = calls.GetVersion(api.GetVersionRequest(), timeout=PATIENCE)
         say(f"tinyo-node     {told(answer.version)}  {safe(answer.node_id)}")
         say(f"tinyo-runtime  {told(answer.runtime) if answer.HasField('runtime') else 'cannot be reached'}")

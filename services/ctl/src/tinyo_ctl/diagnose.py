@@ -7,7 +7,7 @@ web.yml:3:1: unknown key 'prot': did you mean 'port'?
 
 from collections.abc import Collection
 
-from tinyo_ctl.render import safe
+from tinyo_ctl.tell import safe
 
 #: Characters of a source line that are shown at most.
 WIDTH = 100
@@ -35,3 +35,26 @@ def unknown(what: str, word: str, known: Collection[str]) -> str:
     nearest = difflib.get_close_matches(word, known, 1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
     return f"unknown {what} {word!r}: {hint}"
+
+
+def no_port(text: str) -> ValueError:
+    """What is no port at all."""
+    return ValueError(
+        f'{text!r} is no port: write 8080, "8080:80" (host:container) or "127.0.0.1:8080:80", '
+        "with /udp behind it if it is not TCP"
+    )
+
+
+def check_port(address: str | None, *numbers: str) -> None:
+    """ValueError when what looks like a port has a number or an address that there cannot be."""
+    # Only for Statefiles; the import takes a while.
+    import ipaddress
+
+    if address:
+        try:
+            ipaddress.IPv4Address(address)
+        except ValueError:
+            raise ValueError(f"{address!r} is no IPv4 address") from None
+    for number in numbers:
+        if not 1 <= int(number) <= 65535:
+            raise ValueError(f"{number} is no port: ports go from 1 to 65535")

@@ -5,9 +5,10 @@ import sys
 
 from tinyo.node.v1 import node_pb2 as api
 
-from tinyo_ctl.client import NodeError, node_errors
-from tinyo_ctl.render import fail, safe, size, succeed, table
+from tinyo_ctl.refusals import NodeError, node_errors
+from tinyo_ctl.render import fail, size, succeed, table
 from tinyo_ctl.services import node
+from tinyo_ctl.tell import safe
 
 
 def show(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from tinyo.v1.image_pb2 import PullProgress
 
-from tinyo_ctl.render import safe
+from tinyo_ctl.tell import safe
 
 if TYPE_CHECKING:
     from rich import progress

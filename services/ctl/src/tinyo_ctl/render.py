@@ -1,7 +1,6 @@
-"""What people see: text that a terminal shows and never obeys, colours, tables, sizes and times."""
+"""What people see: colours, tables, sizes and times."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -10,21 +9,10 @@ from typing import IO
 from google.protobuf.timestamp_pb2 import Timestamp
 from tinyo.v1.container_pb2 import Container, Phase, Port, Protocol
 
+from tinyo_ctl.tell import safe, say
+
 #: Numbers of SGR (ECMA-48) for the few styles that there are.
 STYLES = {"green": 32, "red": 31, "yellow": 33, "dim": 2, "bold": 1}
-#: What a log may do to a terminal: set colours, and end a line.
-ALLOWED = re.compile(r"(\x1b\[[0-9;:]*m|[\n\t])")
-
-
-def safe(text: str) -> str:
-    """Text on one line that a terminal shows and never obeys: control characters, bidi marks as in repr()."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def safe_log(text: str) -> str:
-    """The same for a log: lines, tabs and colours stay."""
-    parts = ALLOWED.split(text.replace("\r\n", "\n"))
-    return "".join(part if index % 2 else safe(part) for index, part in enumerate(parts))
 
 
 def styled(style: str, text: str, stream: IO[str] | None = None) -> str:
@@ -92,14 +80,15 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def say(line: str) -> None:
-    """A line of its own, at once."""
-    print(line, flush=True)
-
-
 def succeed(name: str, *facts: str) -> None:
-    """Says that something came to a good end; the parts must be safe."""
-    say("  ".join([f"{styled('green', '✓')} {name}", *facts]))
+    """Says that something came to a good end."""
+    tick()
+    say(name, *facts)
+
+
+def tick() -> None:
+    """The mark before a line that says so."""
+    print(styled("green", "✓"), end=" ")
 
 
 def fail(name: str, message: str) -> None:

@@ -3,30 +3,32 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
-from tinyo.node.v1.node_pb2 import ApplyResponse, Change, ChangeAction
+from tinyo.node.v1.node_pb2 import ApplyRequest, ApplyResponse, Change, ChangeAction
 from tinyo.v1.container_pb2 import Container, ContainerSpec, Phase
 from tinyo.v1.error_pb2 import Error
-from tinyo.v1.event_pb2 import EventReason
 
-from tinyo_ctl.client import NodeError
 from tinyo_ctl.diagnose import describe
 from tinyo_ctl.progress import Progress
-from tinyo_ctl.render import fail, phase, ports, safe, say, succeed
-from tinyo_ctl.statefile import Statefile
+from tinyo_ctl.refusals import NodeError
+from tinyo_ctl.render import fail, phase, ports, succeed
+from tinyo_ctl.tell import safe, say
+
+if TYPE_CHECKING:
+    from tinyo_ctl.mistakes import Place
 
 
 class Report:
     """Tells about one Apply; entered as long as it is followed, it also tells why it could not be."""
 
-    def __init__(self, statefile: Statefile) -> None:
-        self.statefile, self.began = statefile, time.monotonic()
+    def __init__(self, path: str, request: ApplyRequest) -> None:
+        self.path, self.request, self.began = path, request, time.monotonic()
         self.progress = Progress()
         self.changes: dict[str, Change] = {}
-        #: Exit code when something did not come up.
-        self.code = 1
+        #: Exit code of a refusal; 0 when there was none.
+        self.code = 0
 
     def __enter__(self) -> Self:
         return self
@@ -41,8 +43,8 @@ class Report:
         if isinstance(error, grpc.RpcError):
             refused = NodeError.of(error)
             self.code = refused.exit_code
-            for one in sorted(refused.errors, key=lambda error: self.statefile.place(error.field)):
-                self.blame(one, safe(self.statefile.path))
+            for one in sorted(refused.errors, key=lambda error: self.place(error.field)):
+                self.blame(one, safe(self.path))
             return True
         return False
 
@@ -53,15 +55,17 @@ class Report:
                 self.changes = {change.name: change for change in answer.accepted.changes}
                 for change in self.changes.values():
                     if change.action == ChangeAction.CHANGE_ACTION_REPLACE:
-                        say(f"{safe(change.name)}  replacing: {safe(', '.join(change.fields))} changed")
-            case "event" if answer.event.reason == EventReason.EVENT_REASON_PULLING:
-                say(f"{safe(answer.event.name)}  pulling {safe(self.statefile.spec.image)}")
+                        say(change.name, f"replacing: {', '.join(change.fields)} changed")
             case "progress":
                 self.progress.show(answer.progress)
             case "settled":
                 self.progress.close()
                 for container in answer.settled.containers:
                     self.settled(container)
+
+    def is_done(self, container: Container) -> bool:
+        """Whether a container has already ended because it has done what it had to."""
+        return container.status.phase == Phase.PHASE_EXITED and container.status.exit.code == 0
 
     def settled(self, container: Container) -> None:
         """Tells what a container came to."""
@@ -75,7 +79,7 @@ class Report:
                 succeed(name, *filter(None, facts))
         elif status.HasField("error"):
             self.blame(status.error, name)
-        elif status.phase == Phase.PHASE_EXITED and status.exit.code == 0:
+        elif self.is_done(container):
             succeed(name, "exited with code 0", seconds)
         elif status.phase == Phase.PHASE_EXITED:
             fail(name, f"exited with code {status.exit.code}: `tinyo logs {name}` shows what it said")
@@ -84,11 +88,18 @@ class Report:
 
     def blame(self, error: Error, name: str) -> None:
         """Shows an error, with the line of the Statefile that is to blame, where one is."""
-        place = self.statefile.place(error.field or blamed(self.statefile.spec, error))
+        place = self.place(error.field or blamed(self.request.containers[0], error))
         if place.line:
-            print(describe(self.statefile.path, self.statefile.text, place, error.message), file=sys.stderr)
+            print(describe(self.path, self.request.statefile, place, error.message), file=sys.stderr)
         else:
             fail(name, safe(error.message))
+
+    def place(self, field: str) -> "Place":
+        """Where a field of the request stands in the Statefile."""
+        # Only when something is to blame.
+        from tinyo_ctl import mistakes
+
+        return mistakes.place(self.request.statefile, field)
 
 
 def blamed(spec: ContainerSpec, error: Error) -> str:

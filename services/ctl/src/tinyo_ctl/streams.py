@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import os
+import re
 import select
 import signal
 import sys
@@ -12,12 +13,14 @@ from typing import TextIO
 from tinyo.node.v1 import node_pb2 as api
 from tinyo.v1.stream_pb2 import ExecInput, ExecSpec, OutputStream
 
-from tinyo_ctl import UsageError
-from tinyo_ctl.render import safe_log
+from tinyo_ctl.failures import UsageError
 from tinyo_ctl.services import node
+from tinyo_ctl.tell import safe
 
 #: Bytes that are read from standard input at once.
 CHUNK = 64 << 10
+#: What a log may do to a terminal: set colours, and end a line.
+ALLOWED = re.compile(r"(\x1b\[[0-9;:]*m|[\n\t])")
 
 
 class Output:
@@ -39,6 +42,12 @@ class Output:
         if self.terminal:
             self.stream.write("\x1b[0m")
             self.stream.flush()
+
+
+def safe_log(text: str) -> str:
+    """Text that a terminal shows and never obeys; lines, tabs and colours stay."""
+    parts = ALLOWED.split(text.replace("\r\n", "\n"))
+    return "".join(part if index % 2 else safe(part) for index, part in enumerate(parts))
 
 
 def logs(options: argparse.Namespace) -> int:

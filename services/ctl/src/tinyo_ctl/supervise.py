@@ -7,8 +7,10 @@ import socket
 import struct
 from contextlib import suppress
 
-from tinyo_ctl import ServicesError, systemd
-from tinyo_ctl.services import INSTANCE, PATIENCE, RUN, SERVICES, answers, locked, started
+from tinyo_ctl import systemd
+from tinyo_ctl.failures import ServicesError
+from tinyo_ctl.services import INSTANCE, RUN, SERVICES, answers
+from tinyo_ctl.startup import PATIENCE, alone, started
 
 #: struct ucred: pid, uid, gid.
 CREDENTIALS = struct.Struct("3i")
@@ -33,7 +35,8 @@ def listener(service: str) -> int:
 
 def stop() -> list[str]:
     """Ends the services that run, node first, and returns which. Containers go on. ServicesError."""
-    with locked():
+    RUN.mkdir(mode=0o700, exist_ok=True)
+    with alone():
         if systemd.has_units(INSTANCE):
             running = [service for service in SERVICES if answers(service)]
             systemd.control("stop", SERVICES)

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from tinyo_ctl import ServicesError
+from tinyo_ctl.failures import ServicesError
 
 
 def has_units(instance: str) -> bool:
