@@ -35,9 +35,7 @@ class State:
 
     def __init__(self, table: Table) -> None:
         self.table, self.log = table, events.EventLog(table)
-        known = [
-            v1.Container.FromString(value) for key, value in table.read("clusters/") if "/containers/" in key
-        ]
+        known = map(v1.Container.FromString, table.read("clusters/*/containers/*"))
         self.containers = {key_of(container): container for container in known}
 
     async def apply(self, request: pb.ApplyRequest) -> tuple[pb.ApplyAccepted, Sequence[v1.Container]]:
@@ -46,11 +44,8 @@ class State:
         accepted, containers = pb.ApplyAccepted(), list[v1.Container]()
         for spec in request.containers:
             new = v1.Container(cluster=request.cluster, id=os.urandom(8).hex(), spec=spec)
-            new.origin, new.desired, new.status.phase = (
-                request.origin,
-                v1.DESIRED_STATE_RUNNING,
-                v1.PHASE_PENDING,
-            )
+            new.origin, new.desired = request.origin, v1.DESIRED_STATE_RUNNING
+            new.status.phase = v1.PHASE_PENDING
             change = accepted.changes.add(name=spec.name, action=pb.CHANGE_ACTION_CREATE)
             containers.append(replacing.kept(self, new, change) or new)
         changed = {key_of(one): one for one in containers if self.containers.get(key_of(one)) is not one}
@@ -64,7 +59,7 @@ class State:
         """Wants these gone."""
         with undo.on_failure(self, {key_of(container): None for container in containers}):
             for container in containers:
-                del self.containers[key_of(container)]
+                self.containers.pop(key_of(container), None)
             await self.write(containers, *events.STOPPING)
 
     async def write(self, containers: Collection[v1.Container], *news: Event, also: Changes = ()) -> None:

@@ -7,12 +7,15 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tinyo_node.interceptors import Answered
+
 SERVICE = "tinyo.node.v1.NodeService"
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", 8 << 20),
     ("grpc.max_concurrent_streams", 1024),
     ("grpc.keepalive_time_ms", 60_000),
 )
+INTERCEPTORS = (Answered(),)
 RUNTIME_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),

@@ -50,8 +50,7 @@ class EventLog:
     def __init__(self, table: Table) -> None:
         self._table = table
         self.node_id = own_id(table.path.with_name("id"))
-        query = "SELECT max(key) FROM entries WHERE key >= ? AND key < ?"
-        (last,) = table.reader.execute(query, (PREFIX, PREFIX + "\U0010ffff")).fetchone()
+        (last,) = table.reader.execute("SELECT max(key) FROM entries WHERE key GLOB 'events/*'").fetchone()
         #: Number of the last event; it need not be durable yet.
         self.newest = int(last.removeprefix(PREFIX)) if last else 0
         self._news = asyncio.Event()
@@ -87,8 +86,9 @@ class EventLog:
 
     def read(self, after: int) -> list[ev.Event]:
         """The next durable events after a number, some at a time; 0 means the oldest. EVENTS_GONE when some are missing."""
-        rows = self._table.read(PREFIX, path(after), BATCH)
-        events = [ev.Event.FromString(value) for _, value in rows]
+        query = "SELECT value FROM entries WHERE key > ? AND key GLOB 'events/*' ORDER BY key LIMIT ?"
+        rows = self._table.reader.execute(query, (path(after), BATCH))
+        events = [ev.Event.FromString(value) for (value,) in rows]
         oldest = events[0].sequence if events else max(1, self.newest - self.kept + 1)
         if after > self.newest or (after and events and oldest != after + 1):
             message = (

@@ -2,20 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.event_pb2 import Event
 
 from tinyo_node import pulls
+from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find
 
 if TYPE_CHECKING:
     from tinyo_node.cluster import State
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 async def apply(

@@ -59,8 +59,3 @@ def name_cluster(request: Any) -> None:
     """Fills in the cluster; INVALID_SPEC when it has no proper name."""
     if hasattr(request, "cluster"):
         request.cluster = cluster_name(request.cluster)
-
-
-def interceptors() -> list[grpc.aio.ServerInterceptor]:
-    """In the order in which they are passed."""
-    return [Answered()]

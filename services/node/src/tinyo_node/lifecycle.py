@@ -2,21 +2,19 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
 from tinyo_node import events, failures, reconcile
+from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find_all
 
 if TYPE_CHECKING:
     from tinyo_node.cluster import Key, State
     from tinyo_node.reconcile import Reconciler
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Lifecycle:

@@ -45,6 +45,14 @@ def find_all(state: "State", cluster: str, names: Iterable[str]) -> list[v1.Cont
     return list({container.id: container for container in found}.values())
 
 
+def arrange(found: list[v1.Container], request: pb.ListRequest) -> None:
+    """Leaves those of one Statefile, if one is named, in the order of their names."""
+    found[:] = sorted(
+        (container for container in found if request.origin in ("", container.origin)),
+        key=lambda container: container.spec.name,
+    )
+
+
 def resolve(state: "State", request: pb.RemoveRequest) -> None:
     """Turns ids, and the Statefile, of a request into names. CONTAINER_NOT_FOUND when one means nothing."""
     found = find_all(state, request.cluster, request.names)

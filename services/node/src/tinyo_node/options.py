@@ -9,16 +9,16 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tinyo_node.events import EventLog
 
-if TYPE_CHECKING:
-    from tinyo_node.server import Settings
 
+def override(places: dict[str, str], argv: list[str] | None = None) -> None:
+    """Sets what flags, environment or file say; SystemExit(2) with one sentence when any is wrong.
 
-def override(settings: "Settings", argv: list[str] | None = None) -> None:
-    """Sets what flags, environment or file say; SystemExit(2) with one sentence when any is wrong."""
+    `places` are the keys whose defaults come from the instance's name; `events_kept`, how many events are
+    kept, belongs to the log.
+    """
     instance = os.environ.get("TINYO_INSTANCE", "tinyo")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", instance):
         raise SystemExit(f"TINYO_INSTANCE={instance!r}: use at most 15 of a-z, 0-9 and -, a letter first")
@@ -28,7 +28,7 @@ def override(settings: "Settings", argv: list[str] | None = None) -> None:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SystemExit(f"{file}: {error}") from error
     parser = argparse.ArgumentParser(prog="tinyo-node", description="Keeps containers as they should be.")
-    for key, default in {**vars(settings), "events_kept": EventLog.kept}.items():
+    for key, default in {**places, "events_kept": EventLog.kept}.items():
         value = os.environ.get(f"TINYO_NODE_{key.upper()}", str(found.pop(key, default)))
         parser.add_argument(f"--{key.replace('_', '-')}", default=value, help=f"default: {default}")
     if found:
@@ -38,4 +38,4 @@ def override(settings: "Settings", argv: list[str] | None = None) -> None:
     if not kept.isdecimal():
         raise SystemExit(f"events_kept={kept!r}: must be a whole number")
     EventLog.kept = int(kept)
-    vars(settings).update(values)
+    places.update(values)

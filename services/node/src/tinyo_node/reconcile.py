@@ -96,7 +96,8 @@ async def remove_stale(work: Reconciler, key: Key) -> None:
     config = next(state.config for state in work.states(key) if state.config.id != desired.id)
     await work.runtime.Stop(rt.StopRequest(ids=[config.id], grace_ms=work.grace.pop(config.id, GRACE_MS)))
     failures.check(await work.runtime.Delete(rt.DeleteRequest(ids=[config.id])))
-    work.observed[config.id] = None
+    if config.id in work.observed:
+        work.observed[config.id] = None
     gone = v1.Container(cluster=config.cluster, id=config.id, spec=config.spec)
     await work.state.write([gone], *events.REMOVED)
 
@@ -106,9 +107,7 @@ async def reflect(work: Reconciler, key: Key) -> None:
     container = work.state.containers[key]
     own = work.observed.get(container.id) or rt.ContainerState(phase=v1.PHASE_PENDING)
     news = [*events.happened(container.status, own)]
-    facts = {
-        field.name: value for field, value in own.ListFields() if field.name not in ("config", "sequence")
-    }
+    facts = {f.name: value for f, value in own.ListFields() if f.name not in ("config", "sequence")}
     container.status.CopyFrom(v1.ContainerStatus(node_id=container.status.node_id, **facts))
     await work.state.write([container], *news)
 

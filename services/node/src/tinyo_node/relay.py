@@ -1,7 +1,7 @@
 """NodeService: calls that the node passes on to the runtime without looking inside."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from tinyo.node.v1 import node_pb2 as pb
@@ -9,6 +9,7 @@ from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1.version_pb2 import Version
 
 from tinyo_node.errors import TinyoError
+from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find
 
 VERSION = Version(program="0.1.0", contract="v1.0")
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
 
     from tinyo_node.cluster import State
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Relay:

@@ -6,34 +6,18 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.node.v1 import node_pb2_grpc
 from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceStub
 
-from tinyo_node import calls, endpoint, following, history, interceptors, lifecycle, lookup, options
+from tinyo_node import calls, endpoint, following, history, lifecycle, lookup, options
 from tinyo_node.cluster import State
+from tinyo_node.interceptors import Context
 from tinyo_node.reconcile import Reconciler
 from tinyo_node.sqlite import Table
-
-Context = grpc.aio.ServicerContext[Any, Any]
-INSTANCE = os.environ.get("TINYO_INSTANCE", "tinyo")
-
-
-@dataclass
-class Settings:
-    """Where things are, and what is kept; tinyo_node.options says how it is set."""
-
-    #: What must outlive a reboot: the table and the node's id.
-    state: str = f"/var/lib/{INSTANCE}"
-    #: Sockets.
-    run: str = f"/run/{INSTANCE}"
-    #: Where the runtime answers (a gRPC address).
-    runtime: str = f"unix:/run/{INSTANCE}/runtime.sock"
 
 
 class NodeService(calls.Calls, node_pb2_grpc.NodeServiceServicer):
@@ -65,37 +49,36 @@ class NodeService(calls.Calls, node_pb2_grpc.NodeServiceServicer):
         yield pb.RemoveResponse(settled=pb.RemoveSettled(names=request.names))
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
-        of_cluster = [
-            one for _, one in sorted(self.state.containers.items()) if one.cluster == request.cluster
-        ]
-        found = [one for one in of_cluster if request.origin in ("", one.origin)]
+        found = [one for one in self.state.containers.values() if one.cluster == request.cluster]
+        lookup.arrange(found, request)
         return pb.ListResponse(containers=found)
 
 
-async def serve(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT. Containers are touched by neither."""
-    path, folder = Path(settings.run, "node.sock"), Path(settings.state, "node")
+async def serve(state: str, run: str, runtime: str) -> None:
+    """Runs until SIGTERM or SIGINT; containers are touched by neither.
+
+    `state` is the folder of what must outlive a reboot, `run` that of the sockets, `runtime` a gRPC address.
+    """
+    path, folder = Path(run, "node.sock"), Path(state, "node")
     for needed in (path.parent, folder):
         needed.mkdir(mode=0o700, parents=True, exist_ok=True)
     endpoint.claim(path)
-    state = State(Table(folder / "store.db"))
-    async with grpc.aio.insecure_channel(settings.runtime, options=[*endpoint.RUNTIME_OPTIONS]) as channel:
-        reconciler = Reconciler(state, RuntimeServiceStub(channel))
-        server = grpc.aio.server(
-            interceptors=[*interceptors.interceptors()], options=[*endpoint.SERVER_OPTIONS]
-        )
-        node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(state, reconciler), server)
+    known = State(Table(folder / "store.db"))
+    async with grpc.aio.insecure_channel(runtime, options=[*endpoint.RUNTIME_OPTIONS]) as channel:
+        reconciler = Reconciler(known, RuntimeServiceStub(channel))
+        server = grpc.aio.server(interceptors=[*endpoint.INTERCEPTORS], options=[*endpoint.SERVER_OPTIONS])
+        node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(known, reconciler), server)
         await endpoint.add_standard_services(server)
         server.add_insecure_port(f"unix:{path}")
         await server.start()
-        following = asyncio.create_task(reconciler.follow())
+        work = asyncio.create_task(reconciler.follow())
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, following.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         notify("READY=1")
         with contextlib.suppress(asyncio.CancelledError):
-            await following
+            await work
         await server.stop(grace=0.5)
-    await history.close(state.table)
+    await history.close(known.table)
 
 
 def notify(state: str) -> None:
@@ -108,6 +91,7 @@ def notify(state: str) -> None:
 def main() -> None:
     """The program `tinyo-node`."""
     os.umask(0o077)
-    settings = Settings()
-    options.override(settings)
-    asyncio.run(serve(settings))
+    name = os.environ.get("TINYO_INSTANCE", "tinyo")
+    places = {"state": f"/var/lib/{name}", "run": f"/run/{name}", "runtime": f"unix:/run/{name}/runtime.sock"}
+    options.override(places)
+    asyncio.run(serve(**places))

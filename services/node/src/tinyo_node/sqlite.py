@@ -31,11 +31,10 @@ class Table:
         self._next: asyncio.Task[None] | None = None
         self.turn = asyncio.Lock()
 
-    def read(self, prefix: str, after: str = "", limit: int = -1) -> list[tuple[str, bytes]]:
-        """Keys that begin with `prefix` and come after `after`, in order, with their values; at most `limit`."""
-        query = "SELECT key, value FROM entries WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
-        first, end = max(prefix, after + "\0"), prefix + "\U0010ffff"
-        return self.reader.execute(query, (first, end, limit)).fetchall()
+    def read(self, pattern: str) -> list[bytes]:
+        """The values of the keys that match a pattern in which `*` stands for anything."""
+        rows = self.reader.execute("SELECT value FROM entries WHERE key GLOB ?", (pattern,))
+        return [value for (value,) in rows]
 
     async def write(self, changes: Changes) -> None:
         """All of it, durably, or nothing. Raises OSError when the disk is full or broken."""
