@@ -45,13 +45,13 @@ class SqliteStore(Table):
 
     async def get(self, key: str) -> Entry | None:
         query = """SELECT value, revision FROM entries LEFT JOIN leases USING (key)
-                   WHERE key = ? AND (expires IS NULL OR expires > ?)"""
+                   WHERE key = ? AND (leases.expires IS NULL OR leases.expires > ?)"""
         row = self.reader.execute(query, (key, now())).fetchone()
         return Entry(key, *row) if row else None
 
     async def list(self, prefix: str, *, after: str = "", limit: int = -1) -> Sequence[Entry]:
         query = """SELECT key, value, revision FROM entries LEFT JOIN leases USING (key)
-                   WHERE key >= ? AND key < ? AND key > ? AND (expires IS NULL OR expires > ?)
+                   WHERE key >= ? AND key < ? AND key > ? AND (leases.expires IS NULL OR leases.expires > ?)
                    ORDER BY key LIMIT ?"""
         rows = self.reader.execute(query, (prefix, prefix + "\U0010ffff", after, now(), limit))
         return [Entry(*row) for row in rows]
@@ -128,7 +128,7 @@ class SqliteStore(Table):
             self._expiry = loop.call_later(max(0.0, first - now()), self._expire)
 
     def _expire(self) -> None:
-        query = "SELECT key, entries.revision FROM entries JOIN leases USING (key) WHERE expires <= ?"
+        query = "SELECT key, entries.revision FROM entries JOIN leases USING (key) WHERE leases.expires <= ?"
         rows = self.reader.execute(query, (now(),)).fetchall()
         if not rows:
             return self._expire_soon()
