@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tinyo_node.sqlite import SqliteStore
+from tinyo_node.sqlitestore import SqliteStore
 from tinyo_node.store import Compacted, Conflict, Delete, Entry, Put, Store
 
 STORES: list[Callable[[Path], Store]] = [lambda folder: SqliteStore(folder / "store.db")]
@@ -164,7 +164,7 @@ def test_it_is_a_dictionary_with_a_history(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from tinyo_node.sqlite import SqliteStore
+from tinyo_node.sqlitestore import SqliteStore
 from tinyo_node.store import Put
 async def main():
     store = SqliteStore(Path(sys.argv[1]) / "store.db")

@@ -3,7 +3,8 @@
 import pytest
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
-from tinyo_node.reconcile import Step, next_step
+from tinyo_node.lifecycle import start, stop
+from tinyo_node.reconcile import Step, create, next_step, pull, reflect, remove_stale
 
 PENDING, PULLING, CREATED, RUNNING = v1.PHASE_PENDING, v1.PHASE_PULLING, v1.PHASE_CREATED, v1.PHASE_RUNNING
 STOPPING, EXITED, FAILED = v1.PHASE_STOPPING, v1.PHASE_EXITED, v1.PHASE_FAILED
@@ -38,35 +39,35 @@ def state(phase: int, *, id: str = "new", started: int = 0, finished: int = 0) -
     [
         # nothing is wanted
         (None, [], None),
-        (None, [state(RUNNING)], Step.REMOVE_STALE),
+        (None, [state(RUNNING)], remove_stale),
         # an older container of that name goes first, whatever it does
-        (desired(PENDING), [state(RUNNING, id="old")], Step.REMOVE_STALE),
-        (desired(RUNNING, started=1), [state(RUNNING, started=1), state(EXITED, id="old")], Step.REMOVE_STALE),
+        (desired(PENDING), [state(RUNNING, id="old")], remove_stale),
+        (desired(RUNNING, started=1), [state(RUNNING, started=1), state(EXITED, id="old")], remove_stale),
         # the way up
-        (desired(PENDING, digest=""), [], Step.PULL),
-        (desired(PULLING, digest=""), [], Step.PULL),
-        (desired(PULLING), [], Step.CREATE),
-        (desired(PENDING), [state(CREATED)], Step.REFLECT),
-        (desired(CREATED), [state(CREATED)], Step.START),
-        (desired(CREATED), [state(RUNNING, started=1)], Step.REFLECT),
+        (desired(PENDING, digest=""), [], pull),
+        (desired(PULLING, digest=""), [], pull),
+        (desired(PULLING), [], create),
+        (desired(PENDING), [state(CREATED)], reflect),
+        (desired(CREATED), [state(CREATED)], start),
+        (desired(CREATED), [state(RUNNING, started=1)], reflect),
         (desired(RUNNING, started=1), [state(RUNNING, started=1)], None),
         # exits are told, and wait until somebody asks
-        (desired(RUNNING, started=1), [state(EXITED, started=1, finished=2)], Step.REFLECT),
+        (desired(RUNNING, started=1), [state(EXITED, started=1, finished=2)], reflect),
         (desired(EXITED, started=1, finished=2), [state(EXITED, started=1, finished=2)], None),
-        (desired(PENDING, started=1, finished=2), [state(EXITED, started=1, finished=2)], Step.START),
-        (desired(PENDING, started=1, finished=2), [state(RUNNING, started=3)], Step.REFLECT),
+        (desired(PENDING, started=1, finished=2), [state(EXITED, started=1, finished=2)], start),
+        (desired(PENDING, started=1, finished=2), [state(RUNNING, started=3)], reflect),
         # so do failures
         (desired(FAILED, digest=""), [], None),
         (desired(FAILED), [state(CREATED)], None),
-        (desired(PENDING), [state(CREATED)], Step.REFLECT),
+        (desired(PENDING), [state(CREATED)], reflect),
         # stop and start
-        (desired(RUNNING, started=1, want=HALT), [state(RUNNING, started=1)], Step.STOP),
-        (desired(STOPPING, started=1, want=HALT), [state(STOPPING, started=1)], Step.STOP),
+        (desired(RUNNING, started=1, want=HALT), [state(RUNNING, started=1)], stop),
+        (desired(STOPPING, started=1, want=HALT), [state(STOPPING, started=1)], stop),
         (desired(EXITED, started=1, finished=2, want=HALT), [state(EXITED, started=1, finished=2)], None),
         (desired(PENDING, want=HALT, digest=""), [], None),
         # the machine was restarted: the runtime knows nothing
-        (desired(RUNNING, started=1), [], Step.REFLECT),
-        (desired(PENDING, started=1), [], Step.CREATE),
+        (desired(RUNNING, started=1), [], reflect),
+        (desired(PENDING, started=1), [], create),
         (desired(EXITED, started=1, finished=2), [], None),
     ],
 )  # fmt: skip

@@ -4,7 +4,9 @@ What the runtime answers is passed on as it is. The table of reasons is in docs/
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import errno
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -64,6 +66,21 @@ def from_runtime(error: grpc.aio.AioRpcError) -> Error:
     return result
 
 
+def is_transport(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the runtime was not reached (as opposed to: it answered that the registry was not)."""
+    return error.code() == grpc.StatusCode.UNAVAILABLE and from_runtime(error).reason == "START_FAILED"
+
+
+@contextlib.contextmanager
+def of_store() -> Iterator[None]:
+    """Turns what SQLite raises into an OSError that says whether the disk is full."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        number = errno.ENOSPC if "full" in str(error) else errno.EIO
+        raise OSError(number, f"the store cannot write: {error}") from error
+
+
 @contextlib.asynccontextmanager
 async def answered(context: grpc.aio.ServicerContext[object, object]) -> AsyncIterator[None]:
     """Ends the call with the status of an error that is raised in here."""
@@ -78,7 +95,7 @@ async def answered(context: grpc.aio.ServicerContext[object, object]) -> AsyncIt
             await context.abort_with_status(unavailable.to_status())
         await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
     except OSError as error:
-        full = error.errno == 28
+        full = error.errno == errno.ENOSPC
         reason, code = (
             ("DISK_FULL", grpc.StatusCode.RESOURCE_EXHAUSTED)
             if full

@@ -1,80 +1,121 @@
-"""The node's event log, in the Store: numbered from 1, no gaps, never back; shown only when durable."""
+"""The node's event log, in the table: numbered from 1, no gaps, never back; shown only when durable."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import os
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 
 import grpc
-from tinyo.v1.event_pb2 import Event
+from tinyo.runtime.v1 import runtime_pb2 as rt
+from tinyo.v1 import container_pb2 as v1
+from tinyo.v1 import event_pb2 as ev
 
+from tinyo_node import revisions
 from tinyo_node.errors import TinyoError
-from tinyo_node.store import Delete, Op, Put, Store
+from tinyo_node.sqlite import Table
 
 PREFIX = "events/"
+#: Events that are read at once.
 BATCH = 256
 
+#: What is told of a container whose spec was stored: with one node there is no choice of nodes.
+ACCEPTED = (ev.Event(reason=ev.EVENT_REASON_APPLIED), ev.Event(reason=ev.EVENT_REASON_SCHEDULED))
+STOPPING = (ev.Event(reason=ev.EVENT_REASON_STOPPING),)
+REMOVED = (ev.Event(reason=ev.EVENT_REASON_REMOVED),)
 
-def key(sequence: int) -> str:
-    """Keys sort as numbers do."""
-    return f"{PREFIX}{sequence:020}"
+
+def pulled(container: v1.Container) -> Iterator[ev.Event]:
+    """Its image is there."""
+    yield ev.Event(reason=ev.EVENT_REASON_PULLED, message=container.image_digest)
+
+
+def happened(before: v1.ContainerStatus, own: rt.ContainerState) -> Iterator[ev.Event]:
+    """What must have happened between a status and a state of the runtime."""
+    if own.phase == v1.PHASE_PENDING:
+        return
+    if before.phase in (v1.PHASE_PENDING, v1.PHASE_PULLING) and not before.HasField("started_at"):
+        yield ev.Event(reason=ev.EVENT_REASON_CREATED)
+    if own.HasField("started_at") and own.started_at != before.started_at:
+        yield ev.Event(reason=ev.EVENT_REASON_RUNNING, message=own.address)
+    if own.phase == v1.PHASE_EXITED:
+        yield ev.Event(reason=ev.EVENT_REASON_EXITED, message=f"code {own.exit.code}", exit=own.exit)
 
 
 class EventLog:
     """Gives events their numbers, and shows them to watchers once they are written."""
 
-    def __init__(self, store: Store, node_id: str, kept: int) -> None:
-        self._store = store
-        self._node_id = node_id
-        self._kept = kept
-        #: Number of the last event that is durable.
-        self.newest = 0
-        self._numbered = 0
-        self._written = asyncio.Event()
+    #: Events that are kept.
+    kept = 10_000
 
-    async def open(self) -> None:
-        """Goes on after the last event of the log."""
-        entries = await self._store.list(PREFIX)
-        if entries:
-            self.newest = self._numbered = int(entries[-1].key.removeprefix(PREFIX))
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.node_id = own_id(table.path.with_name("id"))
+        (last,) = table.reader.execute("SELECT max(key) FROM entries WHERE key GLOB 'events/*'").fetchone()
+        #: Number of the last event; it need not be durable yet.
+        self.newest = int(last.removeprefix(PREFIX)) if last else 0
+        self._news = asyncio.Event()
+        self.revisions = revisions.latest(table)
 
-    def write(self, event: Event) -> list[Op]:
-        """Numbers an event; the operations that write it. They must be queued in the order of the numbers."""
-        self._numbered += 1
-        event.node_id, event.sequence = self._node_id, self._numbered
-        event.time.GetCurrentTime()
-        ops: list[Op] = [Put(key=key(event.sequence), value=event.SerializeToString())]
-        if event.sequence > self._kept:
-            ops.append(Delete(key=key(event.sequence - self._kept)))
-        return ops
+    def note(
+        self, changes: dict[str, bytes | None], container: v1.Container, news: tuple[ev.Event, ...]
+    ) -> None:
+        """Numbers events about a container, and has them written with the changes that they tell of.
 
-    def written(self, sequence: int) -> None:
-        """Everything up to this number is durable: watchers may see it."""
-        self.newest = max(self.newest, sequence)
-        self._written.set()
-        self._written = asyncio.Event()
+        Changes must be written in the order of the numbers.
+        """
+        for one in news:
+            self.newest += 1
+            event = ev.Event(
+                node_id=self.node_id,
+                sequence=self.newest,
+                cluster=container.cluster,
+                name=container.spec.name,
+                container_id=container.id,
+                correlation_id=container.correlation_id,
+            )
+            event.time.GetCurrentTime()
+            event.MergeFrom(one)
+            changes[path(self.newest)] = event.SerializeToString()
+            if self.newest > self.kept:
+                changes[path(self.newest - self.kept)] = None
 
-    async def watch(self, after: int, *, follow: bool) -> AsyncGenerator[Event, None]:
-        """Events after a number; 0 means the oldest that is kept. EVENTS_GONE when some are missing."""
-        oldest = max(1, self.newest - self._kept + 1)
-        if after and not oldest - 1 <= after <= self.newest:
-            raise gone(after, oldest, self.newest)
+    def wake(self) -> None:
+        """Lets watchers look again."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def read(self, after: int) -> list[ev.Event]:
+        """The next durable events after a number, some at a time; 0 means the oldest. EVENTS_GONE when some are missing."""
+        query = "SELECT value FROM entries WHERE key > ? AND key GLOB 'events/*' ORDER BY key LIMIT ?"
+        rows = self._table.reader.execute(query, (path(after), BATCH))
+        events = [ev.Event.FromString(value) for (value,) in rows]
+        oldest = events[0].sequence if events else max(1, self.newest - self.kept + 1)
+        if after > self.newest or (after and events and oldest != after + 1):
+            message = (
+                f"events after {after} cannot be had: kept are {oldest} to {self.newest}; list, then watch"
+            )
+            raise TinyoError(grpc.StatusCode.OUT_OF_RANGE, "EVENTS_GONE", message, {"oldest": str(oldest)})
+        return events
+
+    async def watch(self, after: int) -> AsyncGenerator[list[ev.Event], None]:
+        """Events after a number as they become durable, without end; no events at all when somebody woke us."""
         while True:
-            written = self._written
-            for entry in await self._store.list(PREFIX, after=key(after), limit=BATCH):
-                event = Event.FromString(entry.value or b"")
-                if event.sequence > self.newest:
-                    break
-                if after and event.sequence != after + 1:  # a reader so slow that the log went by
-                    raise gone(after, event.sequence, self.newest)
-                after = event.sequence
-                yield event
-            if after < self.newest:
-                continue
-            if not follow:
-                return
-            await written.wait()
+            news = self._news
+            events = self.read(after)
+            yield events
+            if events:
+                after = events[-1].sequence
+            else:
+                await news.wait()
 
 
-def gone(after: int, oldest: int, newest: int) -> TinyoError:
-    """What was asked for is no longer, or not yet, in the log."""
-    message = f"events after {after} cannot be had: kept are {oldest} to {newest}; list, then watch"
-    return TinyoError(grpc.StatusCode.OUT_OF_RANGE, "EVENTS_GONE", message, {"oldest": str(oldest)})
+def path(sequence: int) -> str:
+    """Key of an event in the table; keys sort as numbers do."""
+    return f"{PREFIX}{sequence:020}"
+
+
+def own_id(file: Path) -> str:
+    """The node's id, made once."""
+    if not file.exists():
+        file.write_text(os.urandom(8).hex())
+    return file.read_text()

@@ -1,32 +1,33 @@
 """NodeService: calls that the node passes on to the runtime without looking inside."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_node.cluster import State
-from tinyo_node.errors import TinyoError, answered
+from tinyo_node.errors import TinyoError
+from tinyo_node.interceptors import Context
+from tinyo_node.lookup import find
 
 VERSION = Version(program="0.1.0", contract="v1.0")
 
-if TYPE_CHECKING:  # generated for type checkers alone
-    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub
+if TYPE_CHECKING:
+    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
 
-Context = grpc.aio.ServicerContext[Any, Any]
+    from tinyo_node.cluster import State
 
 
 class Relay:
     """A part of NodeService; see server.py."""
 
-    state: State
+    state: "State"
     runtime: "RuntimeServiceAsyncStub"
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
-        answer = pb.GetVersionResponse(version=VERSION, node_id=self.state.node_id)
+        answer = pb.GetVersionResponse(version=VERSION, node_id=self.state.log.node_id)
         try:
             theirs = await self.runtime.GetVersion(rt.GetVersionRequest(), timeout=2)
             answer.runtime.CopyFrom(theirs.version)
@@ -36,49 +37,44 @@ class Relay:
         return answer
 
     async def Logs(self, request: pb.LogsRequest, context: Context) -> AsyncIterator[pb.LogsResponse]:
-        async with answered(context):
-            container = self.state.find(request.cluster, request.name)
-            theirs = rt.LogsRequest(id=container.id, follow=request.follow)
-            if request.HasField("tail"):
-                theirs.tail = request.tail
-            async for answer in self.runtime.Logs(theirs):
-                yield pb.LogsResponse(entries=answer.entries)
+        container = find(self.state, request.cluster, request.name)
+        theirs = rt.LogsRequest(id=container.id, follow=request.follow)
+        if request.HasField("tail"):
+            theirs.tail = request.tail
+        async for answer in self.runtime.Logs(theirs):
+            yield pb.LogsResponse(entries=answer.entries)
 
     async def Exec(
         self, requests: AsyncIterator[pb.ExecRequest], context: Context
     ) -> AsyncIterator[pb.ExecResponse]:
-        async with answered(context):
-            first = await anext(aiter(requests), None)
-            if first is None or not first.HasField("start"):
-                message = "the first message must say what to run"
-                raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message)
-            container = self.state.find(first.start.cluster, first.start.name)
+        first = await anext(aiter(requests), None)
+        if first is None or not first.HasField("start"):
+            message = "the first message must say what to run"
+            raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message)
+        container = find(self.state, first.start.cluster, first.start.name)
 
-            async def relayed() -> AsyncIterator[rt.ExecRequest]:
-                yield rt.ExecRequest(start=rt.ExecStart(id=container.id, exec=first.start.exec))
-                async for request in requests:
-                    yield rt.ExecRequest(input=request.input)
+        async def relayed() -> AsyncIterator[rt.ExecRequest]:
+            yield rt.ExecRequest(start=rt.ExecStart(id=container.id, exec=first.start.exec))
+            async for request in requests:
+                yield rt.ExecRequest(input=request.input)
 
-            async for answer in self.runtime.Exec(relayed()):
-                yield pb.ExecResponse(output=answer.output)
+        async for answer in self.runtime.Exec(relayed()):
+            yield pb.ExecResponse(output=answer.output)
 
     async def PullImage(
         self, request: pb.PullImageRequest, context: Context
     ) -> AsyncIterator[pb.PullImageResponse]:
-        async with answered(context):
-            theirs = rt.PullImageRequest(reference=request.reference, platform=request.platform, refresh=True)
-            async for answer in self.runtime.PullImage(theirs):
-                if answer.HasField("progress"):
-                    yield pb.PullImageResponse(progress=answer.progress)
-                else:
-                    yield pb.PullImageResponse(image=answer.image)
+        theirs = rt.PullImageRequest(reference=request.reference, platform=request.platform, refresh=True)
+        async for answer in self.runtime.PullImage(theirs):
+            if answer.HasField("progress"):
+                yield pb.PullImageResponse(progress=answer.progress)
+            else:
+                yield pb.PullImageResponse(image=answer.image)
 
     async def ListImages(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:
-        async with answered(context):
-            theirs = await self.runtime.ListImages(rt.ListImagesRequest())
-            return pb.ListImagesResponse(images=theirs.images)
+        theirs = await self.runtime.ListImages(rt.ListImagesRequest())
+        return pb.ListImagesResponse(images=theirs.images)
 
     async def RemoveImage(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageResponse:
-        async with answered(context):
-            theirs = await self.runtime.RemoveImage(rt.RemoveImageRequest(reference=request.reference))
-            return pb.RemoveImageResponse(removed=theirs.removed)
+        theirs = await self.runtime.RemoveImage(rt.RemoveImageRequest(reference=request.reference))
+        return pb.RemoveImageResponse(removed=theirs.removed)

@@ -2,12 +2,17 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import grpc
+from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UNSPECIFIED, Container, ContainerSpec, Port
 
 from tinyo_node.errors import TinyoError
+
+if TYPE_CHECKING:
+    from tinyo_node.cluster import State
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 #: Characters of the longest path, argument or value.
@@ -15,45 +20,70 @@ MAX_TEXT = 128 * 1024
 MAX_CONTAINERS = 10_000
 
 
-def complete(specs: Iterable[ContainerSpec], others: Iterable[Container]) -> list[ContainerSpec]:
-    """Copies with defaults. INVALID_SPEC with every violation when any is wrong; PORT_IN_USE when a port
-    belongs to one of `others`, the containers that stay."""
-    result: list[ContainerSpec] = []
+def complete(state: "State", request: pb.ApplyRequest) -> None:
+    """Fills in the defaults. INVALID_SPEC with every violation when any is wrong; PORT_IN_USE and NAME_TAKEN
+    when something belongs to a container that stays."""
     violations: dict[str, str] = {}
+    specs = request.containers
     for index, spec in enumerate(specs):
-        spec = ContainerSpec.FromString(spec.SerializeToString())
         for port in spec.ports:
             port.protocol = port.protocol or PROTOCOL_TCP
         for field, text in check(spec):
             violations.setdefault(f"containers[{index}].{field}", text)
-        result.append(spec)
-    names = [spec.name for spec in result]
+    names = [spec.name for spec in specs]
     for index, name in enumerate(names):
         if name in names[:index]:
             violations[f"containers[{index}].name"] = f"the name {name!r} is used twice"
-    used = [(spec.name, port) for spec in result for port in spec.ports]
+    used = [port for spec in specs for port in spec.ports]
     places = [
-        f"containers[{i}].ports[{j}].host_port" for i, s in enumerate(result) for j in range(len(s.ports))
+        f"containers[{i}].ports[{j}].host_port" for i, s in enumerate(specs) for j in range(len(s.ports))
     ]
-    for index, (place, (_, port)) in enumerate(zip(places, used, strict=True)):
-        if any(collide(port, earlier) for _, earlier in used[:index]):
+    for index, (place, port) in enumerate(zip(places, used, strict=True)):
+        if any(collide(port, earlier) for earlier in used[:index]):
             violations.setdefault(place, f"host port {port.host_port} is used twice")
-    if violations or not 0 < len(result) <= MAX_CONTAINERS:
+    if violations or not 0 < len(specs) <= MAX_CONTAINERS:
         message = next(iter(violations.values()), f"an apply has 1 to {MAX_CONTAINERS} containers")
         raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message, violations=violations)
-    taken = [(other.spec.name, port) for other in others for port in other.spec.ports]
-    for place, (_, port) in zip(places, used, strict=True):
+    asked = {(request.cluster, name) for name in names}
+    taken = [
+        (other.spec.name, port)
+        for key, other in state.containers.items()
+        if key not in asked
+        for port in other.spec.ports
+    ]
+    for place, port in zip(places, used, strict=True):
         for holder, theirs in taken:
             if collide(port, theirs):
-                message = f"host port {port.host_port} is used by container {holder!r}: choose another, or remove it"
-                raise TinyoError(
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                    "PORT_IN_USE",
-                    message,
-                    {"port": str(port.host_port), "holder": f"container {holder}"},
-                    {place: message},
-                )
-    return result
+                raise port_in_use(port, holder, place)
+    for index, name in enumerate(names):
+        old = state.containers.get((request.cluster, name))
+        if old and old.origin != request.origin:
+            raise name_taken(old, f"containers[{index}].name")
+
+
+def port_in_use(port: Port, holder: str, field: str) -> TinyoError:
+    """Another container is published there."""
+    message = f"host port {port.host_port} is used by container {holder!r}: choose another, or remove it"
+    return TinyoError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "PORT_IN_USE",
+        message,
+        {"port": str(port.host_port), "holder": f"container {holder}"},
+        {field: message},
+    )
+
+
+def name_taken(owner: Container, field: str) -> TinyoError:
+    """Somebody else's container has that name."""
+    name = owner.spec.name
+    message = f"the name {name!r} belongs to {owner.origin}: say another `name`, or remove that one first"
+    return TinyoError(
+        grpc.StatusCode.ALREADY_EXISTS,
+        "NAME_TAKEN",
+        message,
+        {"name": name, "origin": owner.origin},
+        {field: message},
+    )
 
 
 def collide(one: Port, other: Port) -> bool:

@@ -8,27 +8,17 @@ import argparse
 import os
 import re
 import tomllib
-from dataclasses import dataclass, fields
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the node; each field is a key of the file."""
-
-    instance: str
-    #: What must outlive a reboot: the Store and the node's id.
-    state: str = "/var/lib/{instance}"
-    #: Sockets.
-    run: str = "/run/{instance}"
-    #: Where the runtime answers (a gRPC address).
-    runtime: str = "unix:/run/{instance}/runtime.sock"
-    #: Events that are kept.
-    events_kept: str = "10000"
+from tinyo_node.events import EventLog
 
 
-def load(argv: list[str] | None = None) -> Settings:
-    """Settings from flags, environment, file and defaults; SystemExit(2) with one sentence when any is wrong."""
+def override(places: dict[str, str], argv: list[str] | None = None) -> None:
+    """Sets what flags, environment or file say; SystemExit(2) with one sentence when any is wrong.
+
+    `places` are the keys whose defaults come from the instance's name; `events_kept`, how many events are
+    kept, belongs to the log.
+    """
     instance = os.environ.get("TINYO_INSTANCE", "tinyo")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", instance):
         raise SystemExit(f"TINYO_INSTANCE={instance!r}: use at most 15 of a-z, 0-9 and -, a letter first")
@@ -38,12 +28,14 @@ def load(argv: list[str] | None = None) -> Settings:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SystemExit(f"{file}: {error}") from error
     parser = argparse.ArgumentParser(prog="tinyo-node", description="Keeps containers as they should be.")
-    for key, default in {field.name: field.default for field in fields(Settings)[1:]}.items():
+    for key, default in {**places, "events_kept": EventLog.kept}.items():
         value = os.environ.get(f"TINYO_NODE_{key.upper()}", str(found.pop(key, default)))
         parser.add_argument(f"--{key.replace('_', '-')}", default=value, help=f"default: {default}")
     if found:
         raise SystemExit(f"{file}: unknown key {min(found)!r}")
     values = {key: value.format(instance=instance) for key, value in vars(parser.parse_args(argv)).items()}
-    if not values["events_kept"].isdecimal():
-        raise SystemExit(f"events_kept={values['events_kept']!r}: must be a whole number")
-    return Settings(instance, **values)
+    kept = values.pop("events_kept")
+    if not kept.isdecimal():
+        raise SystemExit(f"events_kept={kept!r}: must be a whole number")
+    EventLog.kept = int(kept)
+    places.update(values)

@@ -1,0 +1,42 @@
+"""What a service owes to whoever calls it: a socket of its own, limits, health and reflection."""
+
+import socket
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tinyo_node.interceptors import Answered
+
+SERVICE = "tinyo.node.v1.NodeService"
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", 8 << 20),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.keepalive_time_ms", 60_000),
+)
+INTERCEPTORS = (Answered(),)
+RUNTIME_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+
+
+def claim(path: Path) -> None:
+    """Makes way for our socket; SystemExit when another node answers on it."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            path.unlink(missing_ok=True)
+            return
+    raise SystemExit(f"another node answers on {path}: stop it first")
+
+
+async def add_standard_services(server: grpc.aio.Server) -> None:
+    """gRPC health and server reflection, so that any client can look around."""
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

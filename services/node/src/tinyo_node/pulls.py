@@ -1,0 +1,99 @@
+"""One pull for all who want the same image at the same time, and who is told how it goes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tinyo.runtime.v1 import runtime_pb2 as rt
+from tinyo.v1 import container_pb2 as v1
+from tinyo.v1.event_pb2 import EVENT_REASON_PULLING, Event
+from tinyo.v1.image_pb2 import PullProgress
+
+if TYPE_CHECKING:
+    from tinyo_node.cluster import State
+    from tinyo_node.reconcile import Reconciler
+
+
+@dataclass
+class Pull:
+    """A pull that is under way."""
+
+    #: The containers that wait for it.
+    wanted_by: list[v1.Container]
+    #: What it comes to; whatever the pull raises is raised for all.
+    digest: "asyncio.Future[str]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    #: Whether something really has to be fetched.
+    fetches: bool = False
+
+
+#: By reference, as specs have it.
+running: dict[str, Pull] = {}
+#: Progress that has not been told yet, for everybody who follows an Apply, with the images that it is about.
+followers: list[tuple[set[str], list[PullProgress]]] = []
+
+
+@contextlib.asynccontextmanager
+async def shared(work: "Reconciler", container: v1.Container) -> AsyncIterator[None]:
+    """The first who comes pulls in here; the others wait, and find the digest in their container."""
+    image = container.spec.image
+    if pull := running.get(image):
+        pull.wanted_by.append(container)
+        if pull.fetches:
+            await tell(work, container)
+        container.image_digest = await asyncio.shield(pull.digest)
+        yield
+        return
+    pull = running[image] = Pull([container])
+    try:
+        yield
+        ended(pull, OSError(0, f"the pull of {image} ended without an image"))
+    except Exception as error:
+        ended(pull, error)
+        raise
+    finally:
+        if running.get(image) is pull:
+            del running[image]
+
+
+def ended(pull: Pull, error: Exception) -> None:
+    """Tells those who wait, unless they know the digest."""
+    if not pull.digest.done():
+        pull.digest.set_exception(error)
+        pull.digest.exception()  # perhaps nobody waits
+
+
+async def progressed(work: "Reconciler", container: v1.Container, answer: rt.PullImageResponse) -> None:
+    """Tells everybody how far an image has come: that it is fetched, how much of it, that it is there."""
+    image = container.spec.image
+    pull = running[image]
+    if answer.HasField("image"):
+        pull.digest.set_result(answer.image.digest)
+        del running[image]
+        return
+    for images, progress in followers:
+        if image in images:
+            progress.append(answer.progress)
+    work.state.log.wake()
+    if not pull.fetches and not all(layer.complete for layer in answer.progress.layers):
+        pull.fetches = True
+        await asyncio.gather(*(tell(work, waiting) for waiting in pull.wanted_by))
+
+
+async def tell(work: "Reconciler", container: v1.Container) -> None:
+    """The container's image comes from a registry."""
+    container.status.phase = v1.PHASE_PULLING
+    await work.state.write([container], Event(reason=EVENT_REASON_PULLING, message=container.spec.image))
+
+
+@contextlib.contextmanager
+def followed(state: "State", containers: Collection[v1.Container]) -> Iterator[list[PullProgress]]:
+    """A list to which progress of the images of these containers is added."""
+    progress: list[PullProgress] = []
+    follower = ({container.spec.image for container in containers}, progress)
+    followers.append(follower)
+    try:
+        yield progress
+    finally:
+        followers.remove(follower)

@@ -1,0 +1,38 @@
+"""What an Apply changes in containers that are there already."""
+
+from typing import TYPE_CHECKING
+
+from tinyo.node.v1 import node_pb2 as pb
+from tinyo.v1 import container_pb2 as v1
+
+if TYPE_CHECKING:
+    from tinyo_node.cluster import State
+
+FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user")
+ENDED = (v1.PHASE_EXITED, v1.PHASE_FAILED)
+
+
+def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container | None:
+    """The container that is already what is asked for, if there is one; else `new` takes over what stays.
+
+    `change` says in which fields they differ, and what is done.
+    """
+    old = state.containers.get((new.cluster, new.spec.name))
+    if not old:
+        return None
+    if old.spec.image == new.spec.image:  # the same tag stays the same image
+        new.image_digest = old.image_digest
+    change.action = pb.CHANGE_ACTION_REPLACE
+    change.fields[:] = [name for name in FIELDS if getattr(old.spec, name) != getattr(new.spec, name)]
+    if change.fields:
+        return None
+    if old.desired == v1.DESIRED_STATE_RUNNING and old.status.phase not in ENDED:
+        change.action = pb.CHANGE_ACTION_NONE
+        return old
+    change.action = pb.CHANGE_ACTION_START
+    new.id = old.id
+    new.created_at.CopyFrom(old.created_at)
+    new.status.CopyFrom(old.status)
+    new.status.phase = v1.PHASE_PENDING
+    new.status.ClearField("error")
+    return None
