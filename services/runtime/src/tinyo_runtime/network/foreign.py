@@ -1,0 +1,43 @@
+"""Firewalls of others that drop what is forwarded: a drop in any chain is final, whatever ours accepts.
+
+That is what a Docker beside us does (the policy of FORWARD is drop, and DOCKER-USER is where others may
+say something before it), and distributions that are set up to. So we say in their chain that what comes
+from our interfaces or goes to them is ours to judge (harden.py does), in words that iptables-nft reads.
+"""
+
+import ctypes
+import re
+from contextlib import suppress
+
+from tinyo_runtime.network import firewall
+
+NFT_CTX_OUTPUT_HANDLE = 1 << 3
+
+
+def accept(prefix: str) -> None:
+    """Puts our rules where they count, if anywhere and unless they are there."""
+    user, forward = listed("DOCKER-USER"), listed("FORWARD")
+    if f'"{prefix}*"' in user + forward or not (user or "policy drop" in forward):
+        return
+    chain = "DOCKER-USER" if user else "FORWARD"
+    for end in ("iifname", "oifname"):
+        firewall.run(f'insert rule ip filter {chain} {end} "{prefix}*" counter accept')
+
+
+def take_back(prefix: str) -> None:
+    """Undoes `accept`."""
+    for chain in ("DOCKER-USER", "FORWARD"):
+        for handle in re.findall(rf'name "{prefix}\*".* # handle (\d+)', listed(chain)):
+            with suppress(OSError):  # somebody was faster
+                firewall.run(f"delete rule ip filter {chain} handle {handle}")
+
+
+def listed(chain: str) -> str:
+    """A chain of iptables' table for forwarding as `nft -a list chain` prints it; "" when there is none."""
+    firewall.lib.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+    firewall.lib.nft_ctx_buffer_output(firewall.context)
+    firewall.lib.nft_ctx_output_set_flags(firewall.context, NFT_CTX_OUTPUT_HANDLE)
+    with suppress(OSError):
+        firewall.run(f"list chain ip filter {chain}")
+    printed: bytes = firewall.lib.nft_ctx_get_output_buffer(firewall.context)
+    return printed.decode()

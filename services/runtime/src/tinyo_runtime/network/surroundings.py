@@ -1,0 +1,100 @@
+"""What an instance's network needs of its host and does for it, beyond leading packets to containers.
+
+A pool of addresses that is claimed, rules that keep everybody in their place, ports that are reserved,
+endpoints that are made ahead of need, and containers that lived before this runtime did.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from tinyo.v1.container_pb2 import Port
+
+from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.network import firewall, harden, kinds, outside, pool
+from tinyo_runtime.network.ports import Ports
+from tinyo_runtime.network.ready import Ready
+from tinyo_runtime.network.veth import Endpoint
+from tinyo_runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A container that lived before this runtime did."""
+
+    name: str
+    address: str
+    interface: str
+    ports: Sequence[Port]
+
+
+class Surroundings:
+    """What `Network` calls, in the order in which it does."""
+
+    table: str
+    prefix: str
+    pool: IPv4Network
+    addresses: Iterator[IPv4Address]
+    taken: dict[str, AsyncExitStack]
+
+    async def make(self) -> Endpoint:
+        """An endpoint with the next address."""
+        raise NotImplementedError
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._run = settings, Path(settings.run)
+        self._ports = Ports()
+        self._ready = Ready(self.make, int(settings.ready))
+
+    def claim_pool(self) -> None:
+        """Chooses the pool as the settings and the host's routes have it."""
+        self.pool = pool.claim(self._settings.pool, self._run / "pool")
+
+    def more_rules(self, live: Sequence[Adopted]) -> Iterator[str]:
+        """What stands in the table besides, and what the containers publish that live."""
+        for rules in (kinds.RULES, outside.RULES, harden.RULES):
+            yield rules.format(table=self.table, prefix=self.prefix, pool=self.pool)
+        for adopted in live:
+            yield from firewall.elements("add", self.table, adopted.address, adopted.ports)
+
+    async def settle(self, live: Sequence[Adopted]) -> None:
+        """Does the rest once the table is there. That another program was faster to bind a container's port
+        is no reason not to start: nftables leads its packets to the container all the same."""
+        self.addresses = pool.Addresses(self.pool, self.prefix, self.taken, self.addresses)
+        outside.open(self._run / "forwarding", self.prefix)
+        for adopted in live:
+            undo = self.taken[adopted.address] = AsyncExitStack()
+            try:
+                await self.reserve(adopted.name, adopted.address, adopted.ports)
+            except TinyoError as error:
+                log.warning("container %s has its ports, but they are not reserved: %s", adopted.name, error)
+            undo.callback(
+                firewall.run, *firewall.elements("delete", self.table, adopted.address, adopted.ports)
+            )
+
+    def endpoint(self, adopted: Adopted) -> Endpoint:
+        """The endpoint of a container that lived before: its namespace is its own."""
+        return Endpoint(-1, adopted.address, adopted.interface)
+
+    def made_ahead(self) -> Endpoint | None:
+        """An endpoint that is ready."""
+        return self._ready.take()
+
+    async def reserve(self, name: str, address: str, ports: Sequence[Port]) -> None:
+        """Takes ports of the host for a container, until its address is given back. PORT_IN_USE."""
+        await self._ports.hold(name, address, ports)
+        self.taken[address].push_async_callback(self._ports.drop, name)
+
+    async def leave(self, *, remove: bool) -> None:
+        """Undoes the rest before the table goes, if it does."""
+        for endpoint in await self._ready.close():
+            await self.taken.pop(endpoint.address).aclose()
+        await self._ports.close()
+        if remove:
+            outside.close(self._run / "forwarding", self.prefix)
+            pool.give_up(self.pool, self._run / "pool")
