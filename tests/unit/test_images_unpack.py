@@ -333,16 +333,17 @@ def test_confined(root: Path) -> None:
     command = [sys.executable, "-I", "-m", "tinyo_runtime.unpack", str(root), TAR]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
-        process.stdin.write(layer(file("f", bytes(1 << 20)))[: 1 << 20])
+        process.stdin.write(layer(file("f", bytes(1 << 20)))[:200_000])
         process.stdin.flush()
         proc = Path(f"/proc/{process.pid}")
         assert os.readlink(proc / "root") == str(root)
         assert os.readlink(proc / "ns/net") != os.readlink("/proc/self/ns/net")
-        status = dict(
-            line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line
-        )
-        assert status["NoNewPrivs"] == "1"
-        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0x8820001B
+        for task in (proc / "task").iterdir():  # what decompresses the layer is a thread of its own
+            status = dict(
+                line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line
+            )
+            assert status["NoNewPrivs"] == "1"
+            assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0x8820001B
         opened = {os.readlink(link) for link in (proc / "fd").iterdir() if link.name not in "012"}
         assert opened <= {str(root)}
         process.stdin.close()
