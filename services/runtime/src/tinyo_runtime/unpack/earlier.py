@@ -26,16 +26,15 @@ class gives_way:
         self._tree, self._path, self._entry, self._data = tree, path, entry, data
 
     def __enter__(self) -> None:
-        pass
+        if not self._path and self._entry.kind != FOLDER:
+            raise Refused("the layer's root is not a folder")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError) or not error.errno:  # without a number, it is about the compression
             return False
         error.filename = self._entry.name
-        if not self._path:
-            raise Refused("the layer's root is not a folder") from error
         if isinstance(error, FileExistsError):
             _remove(self._tree, self._path)
         elif error.errno not in (errno.ENOTDIR, errno.ELOOP) or not self._clear_the_way():

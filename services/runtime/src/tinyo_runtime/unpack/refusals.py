@@ -29,7 +29,10 @@ def cut_off() -> Refused:
 
 
 class reported:
-    """In its scope every error prints a verdict, and ends the process with exit code 0: it can be relied on."""
+    """In its scope an error ends the process: with a verdict and exit code 0, or with 1 if it must not happen.
+
+    Nobody prints a traceback, for which the interpreter would read files, which would be the layer's.
+    """
 
     def __enter__(self) -> None:
         pass
@@ -37,9 +40,13 @@ class reported:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error and (verdict := _verdict(error)):
-            os.write(1, json.dumps(verdict).encode() + b"\n")
-            os._exit(0)  # see __main__
+        if not error:
+            return
+        if not (verdict := _verdict(error)):
+            os.write(2, f"{error!r}\n".encode())
+            os._exit(1)
+        os.write(1, json.dumps(verdict).encode() + b"\n")
+        os._exit(0)
 
 
 def _verdict(error: BaseException) -> dict[str, object] | None:
@@ -48,8 +55,9 @@ def _verdict(error: BaseException) -> dict[str, object] | None:
         return {"error": "unsupported", "message": str(error)}
     if isinstance(error, (Refused, EOFError, _GZIP_ERROR, igzip.BadGzipFile)):
         return {"error": "corrupt", "message": str(error)}
-    if isinstance(error, ValueError):
-        return {"error": "corrupt", "message": f"a header is malformed: {error}"}
+    if isinstance(error, (ValueError, OverflowError)):
+        message = f"a number in a header is malformed: this is not a tar archive, or it is damaged ({error})"
+        return {"error": "corrupt", "message": message}
     if isinstance(error, MemoryError):
         return {"error": "corrupt", "message": "the layer needs too much memory"}
     if isinstance(error, OSError):
