@@ -14,6 +14,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 from types import FrameType
 from typing import Any
 
@@ -93,6 +94,7 @@ def main() -> None:
 
     sys.argv = sys.argv[2:]
     sys.settrace(trace)
+    threading.settrace(trace)
     if program.endswith(".py"):
         runpy.run_path(program, run_name="__main__")
     else:

@@ -32,6 +32,7 @@ def confine(folder: str) -> None:
     os.chroot(folder)
     os.chdir("/")
     os.umask(0)
+    os.chmod("/", 0o755)  # whatever the caller's mask left of it
     sys.meta_path.clear()
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
