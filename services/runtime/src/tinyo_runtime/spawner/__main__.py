@@ -20,7 +20,7 @@ from collections.abc import Callable
 if __name__ == "__main__":  # `-I -S` leaves only the standard library on the path
     python.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from tinyo_runtime.spawner import adoption, harden, joining, protocol
+from tinyo_runtime.spawner import adoption, failures, harden, joining, protocol
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.enter import PLANS, STATUS
 from tinyo_runtime.spawner.process import Process, start
@@ -54,9 +54,7 @@ class Spawner:
         while True:
             happened = [(fd, self.handlers[fd]) for fd, _ in self.poll.poll(self.ready.patience or None)]
             for fd, handler in happened:
-                if (
-                    self.handlers.get(fd) is handler
-                ):  # else one before closed it, and the number is another's now
+                if self.handlers.get(fd) is handler:  # else it was closed, and its number is another's now
                     handler()
             if not happened:
                 self.ready.make()
@@ -98,30 +96,28 @@ class Spawner:
             self.runtime = None
 
     def read(self) -> None:
-        """One message of the runtime. Anything malformed ends the connection, never the spawner."""
+        """One message of the runtime."""
         assert self.runtime
-        fds: list[int] = []
-        try:
-            received = protocol.receive(self.runtime)
-            if received is None:
-                return self.leave()
-            message, fds = received
-            match message.get("op"):
-                case "start":
-                    for plan in message["processes"]:
-                        self.start(plan, fds)
-                case "forget":
-                    self.forget(message["id"])
-                case "adopt":
-                    adoption.adopt(self, message, fds)
-                case other:
-                    raise protocol.ProtocolError(f"unknown op {other!r}")
-        except (protocol.ProtocolError, LookupError, TypeError, ValueError, OSError) as error:
-            print(f"spawner: refused a message: {error!r}", file=python.stderr, flush=True)
-            self.disconnect()
-        finally:
-            for fd in fds:
-                os.close(fd)
+        with failures.survived(self):
+            if received := protocol.receive(self.runtime):
+                try:
+                    self.obey(*received)
+                finally:
+                    for fd in received[1]:
+                        os.close(fd)
+            else:
+                self.leave()
+
+    def obey(self, message: protocol.Message, fds: list[int]) -> None:
+        """Does what a message says."""
+        match message.get("op"):
+            case "start":
+                for plan in message["processes"]:
+                    self.start(plan, fds)
+            case "forget":
+                self.forget(message["id"])
+            case _:
+                adoption.adopt(self, message, fds)
 
     def leave(self) -> None:
         """The runtime has gone: nobody to work for, and perhaps nothing to keep."""
@@ -133,13 +129,10 @@ class Spawner:
     def start(self, plan: protocol.Message, fds: list[int]) -> None:
         """Gives a plan to a process; the answer comes when its status pipe says how it went."""
         id, kept = str(plan["id"]), [fds[index] for index in plan["keep"]]
-        try:
+        with failures.of_clone(self, id):
             if id in self.processes:
-                raise OSError(errno.EEXIST, "", "id is taken")
+                raise FileExistsError(errno.EEXIST, "", "id is taken")
             process = joining.clone(plan, fds) or self.ready.take() or self.new_container()
-        except OSError as error:
-            self.tell("failed", id, step="clone", errno=error.errno, object=error.filename or "")
-        else:
             self.processes[id] = self.children[process.pid] = process
             self.watch(process.status, lambda: self.entered(process))
             process.follow(plan, fds, kept)
@@ -147,7 +140,7 @@ class Spawner:
     def entered(self, process: Process) -> None:
         """The status pipe ended: with nothing in it exec succeeded, otherwise a step failed, and it will end."""
         self.unwatch(process.status)
-        process.read_failure()
+        process.hear()
         if not process.failure:
             self.tell("started", process.id, (process.pidfd,), pid=process.pid)
 
@@ -168,10 +161,7 @@ class Spawner:
         if self.processes.get(process.id) is not process:
             process.close()  # it was forgotten before
         elif process.failure:
-            process.close()
-            del self.processes[process.id]
-            step, errno, about = process.failure
-            self.tell("failed", process.id, step=step, errno=int(errno), object=about)
+            failures.tell(self, process)
         elif process.exit:
             self.tell("exited", process.id, **process.exit)
 

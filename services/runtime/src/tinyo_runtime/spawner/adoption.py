@@ -4,6 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tinyo_runtime.spawner import protocol
+from tinyo_runtime.spawner.failures import ProtocolError
 from tinyo_runtime.spawner.process import Process
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ def report(spawner: "Spawner") -> None:
 
 
 def adopt(spawner: "Spawner", message: protocol.Message, fds: list[int]) -> None:
-    """Takes over a process of a spawner that died: pidfd and pipes come from the runtime."""
+    """Takes over a process of a spawner that died: pidfd and pipes come from the runtime. ProtocolError when the
+    message says anything else."""
+    if message.get("op") != "adopt":
+        raise ProtocolError(f"unknown op {message.get('op')!r}")
     id, pid = str(message["id"]), int(message["pid"])
     spawner.forget(id)
     pidfd, *kept = map(os.dup, fds)

@@ -13,13 +13,11 @@ import warnings  # noqa: F401 (os.execvpe would import it)
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from tinyo_runtime.spawner import harden, mounts, protocol, system
+from tinyo_runtime.spawner import failures, harden, mounts, protocol, system
 from tinyo_runtime.spawner import syscalls as sys
 
 #: The descriptors of the status pipe and of the socket for the plan in the child.
 STATUS, PLANS = 3, 4
-#: Bytes of a failure: less than a pipe takes at once.
-MAX_FAILURE = 4096
 #: Above every descriptor (fs.nr_open); os.closerange is one close_range(2).
 MAX_FD = 1 << 30
 
@@ -68,6 +66,7 @@ def mount_root(plan: Plan) -> None:
     os.chdir(plan.message["layers_dir"])
     options = "lowerdir={},upperdir={upper},workdir={work}"
     options = options.format(":".join(plan.message["layers"]), **plan.message)
+    harden.check_options(options)
     sys.mount("overlay", plan.folder, "overlay", sys.MS_NODEV, options)
     os.chdir(plan.folder)
 
@@ -144,14 +143,7 @@ def enter(status: int, plans: int, steps: Sequence[Step], folder: str) -> NoRetu
         for do in steps:
             step = do.__name__
             do(plan)
-    except OSError as error:
-        fail(status, f"{step}\0{error.errno or 0}\0{error.filename or ''}")
     except BaseException as error:
-        fail(status, f"{step}\0{0}\0{error!r}")
+        failures.report(status, step, error)
     finally:  # whatever happens: the child of the spawner must not go on as a second one
         os._exit(127)
-
-
-def fail(status: int, what: str) -> None:
-    """Tells the spawner; what came from an image can be text that has no bytes."""
-    os.write(status, what.encode(errors="backslashreplace")[:MAX_FAILURE])

@@ -3,6 +3,7 @@
 A container would run without any of this, and somebody in it would own the host.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ DEFAULT_CAPABILITIES = 0x800405FB
 LAST_CAPABILITY = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 #: Open files of a process, unless it asks for more; what is higher breaks programs that use select(2).
 OPEN_FILES = 1024
+PAGE = 4096
 
 #: What Python ignores, which exec would pass on.
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -81,6 +83,12 @@ def drop_privileges(user: str, env: dict[str, str]) -> None:
     capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
     sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
     env.setdefault("HOME", home)
+
+
+def check_options(options: str) -> None:
+    """mount(2) cuts what does not fit into a page, in silence; the rest may name another container's folder."""
+    if len(os.fsencode(options)) >= PAGE:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), f"{len(options)} bytes of mount options")
 
 
 def stay_inside() -> None:

@@ -15,6 +15,8 @@ def open_in_root(path: str, *, make: str = "", links: bool = True) -> int:
     resolve = sys.RESOLVE_IN_ROOT | (sys.RESOLVE_NO_MAGICLINKS if links else sys.RESOLVE_NO_SYMLINKS)
     try:
         return sys.openat2(sys.AT_FDCWD, path.lstrip("/") or ".", os.O_PATH, resolve)
+    except BlockingIOError:  # a mount or rename anywhere on the machine made ".." uncertain
+        return open_in_root(path, make=make, links=links)
     except FileNotFoundError:
         if not make:
             raise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tinyo_runtime.spawner import protocol
 from tinyo_runtime.spawner import syscalls as sys
-from tinyo_runtime.spawner.enter import CONTAINER, MAX_FAILURE, Step, enter
+from tinyo_runtime.spawner.enter import CONTAINER, Step, enter
 
 #: The namespaces of a new container, save those of its network (made by the runtime) and cgroup (once joined).
 NAMESPACES = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
@@ -18,28 +18,28 @@ class Process:
 
     def __init__(self, pid: int, pidfd: int, status: int = -1, plans: socket.socket | None = None) -> None:
         self.pid, self.pidfd = pid, pidfd
-        #: Reads an error of `enter`, or end of file when exec succeeded; -1 afterwards.
+        #: Its status pipe; -1 when that was read.
         self.status = status
         #: Where it gets its plan.
         self.plans = plans
         self.id = ""
         #: The runtime's ends of its pipes, kept so that they outlive the runtime.
         self.kept: list[int] = []
-        #: Step, errno and object when it failed before exec.
-        self.failure: list[str] = []
+        #: What `failures.report` said of it; nothing when exec succeeded.
+        self.failure = b""
         self.exit: protocol.Message | None = None
 
     def follow(self, plan: protocol.Message, fds: list[int], kept: list[int]) -> None:
         """Gives it its plan."""
         assert self.plans
-        self.id, self.kept = plan["id"], list(map(os.dup, kept))
+        self.id = plan["id"]
         with self.plans, contextlib.suppress(ConnectionError):  # if it is dead already, its status says why
+            self.kept = list(map(os.dup, kept))
             protocol.send(self.plans, plan, fds)
 
-    def read_failure(self) -> None:
-        """What the status pipe says, which ends when its process execs or ends."""
-        said = os.fsdecode(os.read(self.status, MAX_FAILURE))
-        self.failure = said.split("\0", 2) if said else []
+    def hear(self) -> None:
+        """Reads the status pipe, which ends when its process execs or ends."""
+        self.failure = os.read(self.status, 4096)
         os.close(self.status)
         self.status = -1
 

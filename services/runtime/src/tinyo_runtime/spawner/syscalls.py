@@ -4,7 +4,6 @@ Every function raises OSError with the errno and, as `filename`, the object that
 """
 
 import ctypes
-import errno
 import os
 import signal
 import struct
@@ -23,7 +22,6 @@ MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
-PAGE = 4096
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -35,8 +33,6 @@ MOUNT_ATTR_RDONLY = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
-#: How often openat2 is tried while others mount and rename.
-RETRIES = 1000
 
 # The same numbers on x86-64 and arm64 for everything since 2019 (asm-generic); the older one differs.
 SYS_pivot_root = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
@@ -94,9 +90,7 @@ def setns(fd: int, flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """mount(2); relative paths are the caller's. Options that do not fit into a page would be cut in silence."""
-    if len(path_bytes(options)) >= PAGE:
-        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), target)
+    """mount(2); relative paths are the caller's, and options end at a page."""
     check(
         libc.mount(path_bytes(source), path_bytes(target), path_bytes(kind), flags, path_bytes(options)),
         target,
@@ -133,14 +127,9 @@ def make_private(mount_fd: int, *, read_only: bool) -> None:
 
 
 def openat2(fd: int, path: str, flags: int, resolve: int) -> int:
-    """openat2(2). Any mount or rename on the machine meanwhile makes ".." uncertain (EAGAIN): tried again."""
+    """openat2(2)."""
     how = struct.pack("3Q", flags | os.O_CLOEXEC, 0, resolve)
-    for _ in range(RETRIES):
-        try:
-            return syscall(SYS_openat2, path, fd, path_bytes(path), how, len(how))
-        except BlockingIOError as error:
-            uncertain = error
-    raise uncertain
+    return syscall(SYS_openat2, path, fd, path_bytes(path), how, len(how))
 
 
 def prctl(option: int, *args: int) -> None:
