@@ -238,13 +238,14 @@ def test_basic_authentication_is_denied(tmp_path: Path, built: Built) -> None:
 def test_tokens_stay_with_their_registry(tmp_path: Path, built: Built) -> None:
     """Blobs are redirected to another origin, which must not see the token."""
     elsewhere: list[str] = []
+    asked: list[str] = []
     with served(liar(built, asked=elsewhere)) as other:
 
         def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
             if request.path.startswith("/token"):
                 send(request, b'{"token": "secret"}')
             elif request.headers.get("Authorization") != "Bearer secret":
-                realm = f"http://{request.headers['Host']}/token"
+                realm = f"http://{request.headers['Host']}/token?account=anyone"
                 send(request, b"", 401, WWW_Authenticate=f'Bearer realm="{realm}",service="s"')
             elif "/blobs/" in request.path:
                 send(request, b"", 307, Location=f"http://{other}{request.path}")
@@ -252,8 +253,10 @@ def test_tokens_stay_with_their_registry(tmp_path: Path, built: Built) -> None:
                 return False
             return True
 
-        with served(liar(built, lie)) as host:
+        with served(liar(built, lie, asked)) as host:
             assert pull(tmp_path, f"{host}/x:1").layers
+    tokens = [line for line in asked if line.startswith("/token")]
+    assert tokens == ["/token?account=anyone&scope=repository%3Ax%3Apull&service=s"]
     assert len(elsewhere) == 2 and not any("secret" in line for line in elsewhere)
 
 

@@ -6,7 +6,7 @@ sharing before verifying, verifying whatever comes, from here or from a registry
 
 from pathlib import Path
 
-from tinyo_runtime.images import failures
+from tinyo_runtime.images import disk, failures
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
@@ -19,6 +19,10 @@ from tinyo_runtime.images.verify import Verified
 class Careful(Shelf, Sharing, Verified, Present, Patience):
     """Leaves nothing behind, and says what went wrong."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._disk = disk.Disk(self.root)
+
     async def image(self, reference: Reference, platform: Document) -> str:
         """The same digest. Raises TinyoError."""
         try:
@@ -30,9 +34,16 @@ class Careful(Shelf, Sharing, Verified, Present, Patience):
             raise
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
-        """The same last word; what was not finished is deleted in the background."""
+        """The same last word, when all has reached the disk; what was not finished is deleted in the background."""
         try:
-            return await super().unpack(reference, layer, diff_id, folder)
+            answer = await super().unpack(reference, layer, diff_id, folder)
+            await self._disk.sync()
+            return answer
         except BaseException:
             self.trash.discard(*folder.iterdir())
             raise
+
+    def write(self, path: Path, data: bytes) -> None:
+        """The same, and its name has reached the disk as well."""
+        super().write(path, data)
+        disk.flush(path.parent)

@@ -6,9 +6,6 @@ import os
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
-#: By folder: the syncfs(2) that runs, and the one that comes after it.
-_running: dict[Path, asyncio.Task[None]] = {}
-_next: dict[Path, asyncio.Task[None]] = {}
 
 
 def flush(path: Path) -> None:
@@ -20,32 +17,31 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-async def sync(folder: Path) -> None:
-    """Returns when all that was written before the call, anywhere on the file system, has reached the disk.
+class Disk:
+    """The file system of a folder; syncfs(2) is shared by all who wait for it at the same time."""
 
-    All who wait at the same time share one syncfs(2). Raises OSError.
-    """
-    if folder not in _next:
-        _next[folder] = asyncio.create_task(_sync(folder, _running.get(folder)))
-    await asyncio.shield(_next[folder])
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
 
+    async def sync(self) -> None:
+        """Returns when everything that was written before the call has reached the disk. Raises OSError."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._sync(self._running))
+        await asyncio.shield(self._next)
 
-async def _sync(folder: Path, before: "asyncio.Task[None] | None") -> None:
-    if before:
-        await asyncio.wait([before])
-    _running[folder] = _next.pop(folder)
-    try:
-        await asyncio.to_thread(_syncfs, folder)
-    finally:
-        if _running.get(folder) is asyncio.current_task():
-            del _running[folder]
+    async def _sync(self, before: asyncio.Task[None] | None) -> None:
+        if before:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        await asyncio.to_thread(self._syncfs)
 
-
-def _syncfs(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if _libc.syncfs(descriptor) == -1:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
-    finally:
-        os.close(descriptor)
+    def _syncfs(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(descriptor) == -1:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(self._folder))
+        finally:
+            os.close(descriptor)

@@ -21,10 +21,15 @@ def explained(reference: "Reference") -> Iterator[None]:
     """What a pull raises becomes what its callers are told; of many layers, the first that failed counts."""
     try:
         yield
+    except TinyoError:
+        raise
     except ExceptionGroup as group:
-        raise _told(reference, group.exceptions[0]) from group.exceptions[0]
+        first = group.exceptions[0]
+        raise (first if isinstance(first, TinyoError) else _told(reference, first)) from None
     except Exception as error:
-        raise _told(reference, error) from error
+        if (told := _told(reference, error)) is error:
+            raise
+        raise told from error
 
 
 def _told(reference: "Reference", error: Exception) -> Exception:

@@ -20,11 +20,19 @@ class Guard:
     def __init__(self, reference: Reference, url: httpx.URL) -> None:
         self._reference = reference
         self._url = url
+        #: Where tokens are, as soon as the registry said it.
+        self._tokens: httpx.URL | None = None
 
     async def before(self, request: httpx.Request) -> None:
         """No token for strangers, none for who gives tokens, and no plain HTTP after HTTPS."""
         if _origin(request.url) != _origin(self._url) or _is_for_token(request):
             request.headers.pop("Authorization", None)
+        if (
+            self._tokens
+            and _is_for_token(request)
+            and request.url.copy_with(query=None) == self._tokens.copy_with(query=None)
+        ):
+            request.url = self._tokens
         if request.url.scheme != "https" and self._url.scheme == "https":
             raise failures.unreachable(self._reference, f"it sends us to {request.url.host!r} without TLS")
 
@@ -41,9 +49,14 @@ class Guard:
             self._check_token(response.content)
         elif response.status_code == httpx.codes.UNAUTHORIZED:
             await self._small(response)
-            scheme, _, fields = response.headers.get("WWW-Authenticate", "").partition(" ")
-            if scheme.lower() != "bearer" or not re.search(r'\brealm="', fields):
+            scheme, _, rest = response.headers.get("WWW-Authenticate", "").partition(" ")
+            fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+            if scheme.lower() != "bearer" or "realm" not in fields:
                 raise failures.denied(self._reference)
+            query = {"scope": fields.get("scope", f"repository:{self._reference.repository}:pull")}
+            if "service" in fields:
+                query["service"] = fields["service"]
+            self._tokens = httpx.URL(fields["realm"]).copy_merge_params(query)
 
     async def _small(self, response: httpx.Response) -> None:
         """Reads all of an answer, as it comes: what is compressed could be larger than it seems."""

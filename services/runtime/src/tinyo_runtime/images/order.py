@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from tinyo.v1.image_pb2 import LayerProgress, PullProgress
 
-Listener: TypeAlias = Callable[[PullProgress], None]
+#: Who hears of progress, if anybody does.
+Listener: TypeAlias = Callable[[PullProgress], None] | None
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Order:
 
     #: Whether the registry is asked although the image is here.
     refresh: bool = False
-    progress: Listener | None = None
+    progress: Listener = None
     #: Of its layers, in the order of the manifest.
     layers: list[LayerProgress] = field(default_factory=list)
     #: When its progress was told last, by the monotonic clock.
@@ -43,7 +44,7 @@ def current() -> Order:
 
 
 @contextmanager
-def given(refresh: bool, progress: Listener | None) -> Iterator[None]:
+def given(refresh: bool, progress: Listener) -> Iterator[None]:
     """Whoever pulls meanwhile pulls so."""
     with entered(Order(refresh, progress)):
         yield

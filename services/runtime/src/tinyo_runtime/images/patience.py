@@ -10,6 +10,8 @@ from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
+    import httpx
+
     from tinyo_runtime.images.store import Images as Base
 else:
     Base = object
@@ -26,10 +28,17 @@ class Patience(Base):
     def __init__(self) -> None:
         super().__init__()
         self._answered: set[str] = set()
+        #: By registry and repository: a token is good for one repository.
+        self.clients: dict[tuple[str, str], httpx.AsyncClient] = {}
 
-    async def fetch(
-        self, reference: Reference, kind: str, descriptor: Document
-    ) -> AsyncGenerator[bytes, None]:
+    def client(self, reference: Reference) -> "httpx.AsyncClient":
+        """The same connections for all that comes from one repository."""
+        name = (reference.registry, reference.repository)
+        if name not in self.clients:
+            self.clients[name] = super().client(reference)
+        return self.clients[name]
+
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes, in spite of what may pass. Raises TinyoError."""
         import httpx  # when it is needed: it takes long
 
@@ -40,11 +49,11 @@ class Patience(Base):
             least = 0.0
             try:
                 answers.received.set(received)
-                async with aclosing(super().fetch(reference, kind, descriptor)) as chunks:
+                async with aclosing(super().fetch(reference, kind, content)) as chunks:
                     async for chunk in chunks:
                         received += len(chunk)
                         yield chunk
-                if received >= descriptor.get("size", 0):
+                if received >= content.get("size", 0):
                     return
             except answers.Passing as error:
                 failure, least = error, error.after

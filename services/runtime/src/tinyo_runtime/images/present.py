@@ -32,22 +32,20 @@ class Present(Base):
                 return digest
         return await super().image(reference, platform)
 
-    async def fetch(
-        self, reference: Reference, kind: str, descriptor: Document
-    ) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes, from here if they are here."""
-        digest = descriptor["digest"]
+        digest = content["digest"]
         if kind == "manifests" and not DIGEST.fullmatch(digest):
             digest = order.current().known
         path = self.blob(digest)
-        if digest and descriptor.get("size", 0) > verify.MAX_DOCUMENT and path.exists():
+        if digest and content.get("size", 0) > verify.MAX_DOCUMENT and path.exists():
             with path.open("rb") as blob:
                 while chunk := blob.read(_CHUNK):
                     yield chunk
         elif digest and (data := self._intact(digest)) is not None:
             yield data
         else:
-            async with aclosing(super().fetch(reference, kind, descriptor)) as chunks:
+            async with aclosing(super().fetch(reference, kind, content)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 

@@ -14,8 +14,7 @@ class Reference(NamedTuple):
     digest: str = ""
 
     def __str__(self) -> str:
-        tag, digest = self.tag and f":{self.tag}", self.digest and f"@{self.digest}"
-        return f"{self.registry}/{self.repository}{tag}{digest}"
+        return f"{self.registry}/{self.repository}{self.tag and ':' + self.tag}{self.digest and '@' + self.digest}"
 
     @classmethod
     def parse(cls, text: str) -> "Reference":

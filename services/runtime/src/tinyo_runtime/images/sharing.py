@@ -69,7 +69,7 @@ class Sharing(Base):
             try:
                 await super(Sharing, self).layer(reference, layer, diff_id)
             finally:
-                del self._heard[layer["digest"]]
+                self._heard.pop(layer["digest"], None)
 
         def received(count: int) -> None:
             state.received_bytes = count
@@ -87,12 +87,10 @@ class Sharing(Base):
         async with self._limit:
             return await super().unpack(reference, layer, diff_id, folder)
 
-    async def fetch(
-        self, reference: Reference, kind: str, descriptor: Document
-    ) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes, counted."""
-        count, tell = 0, self._heard.get(descriptor["digest"])
-        async with aclosing(super().fetch(reference, kind, descriptor)) as chunks:
+        count, tell = 0, self._heard.get(content["digest"])
+        async with aclosing(super().fetch(reference, kind, content)) as chunks:
             async for chunk in chunks:
                 count += len(chunk)
                 if tell:

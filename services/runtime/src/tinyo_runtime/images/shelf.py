@@ -13,6 +13,8 @@ from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.trash import Trash
 
 if TYPE_CHECKING:
+    import httpx
+
     from tinyo_runtime.images.store import Images as Base
 else:
     Base = object
@@ -26,6 +28,7 @@ class Shelf(Base):
 
     #: Digests and diff IDs that pulls under way rely on; they must not be swept.
     wanted: list[str]
+    clients: "dict[tuple[str, str], httpx.AsyncClient]"
 
     def __init__(self) -> None:
         super().__init__()

@@ -40,13 +40,12 @@ class Images:
     root: Path
     #: Registries that may be spoken to without TLS.
     insecure: frozenset[str]
-    #: By registry and repository: a token is good for one repository.
-    clients: dict[tuple[str, ...], "httpx.AsyncClient"]
 
     async def image(self, reference: Reference, platform: Document) -> str:
         """Makes an image present: documents first, then its layers. Gives the digest of its manifest."""
-        version = {"digest": reference.digest or reference.tag}
-        data, manifest = await self.read(reference, "manifests", version)
+        data, manifest = await self.read(
+            reference, "manifests", {"digest": reference.digest or reference.tag}
+        )
         if "manifests" in manifest:
             fitting = (one for one in manifest["manifests"] if platform.items() <= one["platform"].items())
             data, manifest = await self.read(reference, "manifests", next(fitting))
@@ -64,7 +63,6 @@ class Images:
         """Gives a layer its place, as it came and unpacked."""
         with tempfile.TemporaryDirectory(dir=self.root / "pulling") as folder:
             await self.unpack(reference, layer, diff_id, Path(folder))
-            await disk.sync(self.root)
             Path(folder, "blob").rename(self.blob(layer["digest"]))
             Path(folder, "tree").rename(self.folder(diff_id))
 
@@ -82,16 +80,14 @@ class Images:
                     await unpacker.stdin.drain()
         return (await unpacker.communicate(b""))[0]
 
-    async def read(self, reference: Reference, kind: str, descriptor: Document) -> tuple[bytes, Document]:
+    async def read(self, reference: Reference, kind: str, content: Document) -> tuple[bytes, Document]:
         """A whole document, as it came and parsed."""
-        data = b"".join([chunk async for chunk in self.fetch(reference, kind, descriptor)])
+        data = b"".join([chunk async for chunk in self.fetch(reference, kind, content)])
         return data, json.loads(data)
 
-    async def fetch(
-        self, reference: Reference, kind: str, descriptor: Document
-    ) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The bytes of one of the "manifests" or "blobs" of a repository, by digest or tag."""
-        client, path = self.client(reference), f"{kind}/{descriptor['digest']}"
+        client, path = self.client(reference), f"{kind}/{content['digest']}"
         headers = [*ACCEPT, *answers.headers()]
         response = await client.send(client.build_request("GET", path, headers=headers), stream=True)
         if response.status_code == 401:
@@ -106,21 +102,17 @@ class Images:
         """Fetches the token that a registry wants to see, even from anybody (distribution's token authentication)."""
         await refusal.aclose()
         challenge = dict(re.findall(r'(\w+)="([^"]*)"', refusal.headers["WWW-Authenticate"]))
-        query = {key: challenge[key] for key in ("scope", "service") if key in challenge}
-        answer = (await client.get(challenge["realm"], params=query)).json()
+        answer = (await client.get(challenge.pop("realm"), params=challenge)).json()
         client.headers["Authorization"] = f"Bearer {answer.get('token') or answer['access_token']}"
 
     def client(self, reference: Reference) -> "httpx.AsyncClient":
         """Connections to a repository: HTTPS always, but for loopback and what the administrator named."""
         import httpx  # when it is needed: it takes long
 
-        if (name := reference[:2]) not in self.clients:
-            host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
-            plain = host.partition(":")[0] in ("localhost", "127.0.0.1") or trust.plain(host, self.insecure)
-            url = f"{'http' if plain else 'https'}://{host}/v2/{reference.repository}/"
-            options = trust.options(reference, url)
-            self.clients[name] = httpx.AsyncClient(base_url=url, follow_redirects=True, **options)
-        return self.clients[name]
+        host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
+        plain = host.partition(":")[0] in ("localhost", "127.0.0.1") or trust.plain(host, self.insecure)
+        url = f"{'http' if plain else 'https'}://{host}/v2/{reference.repository}/"
+        return httpx.AsyncClient(base_url=url, follow_redirects=True, **trust.options(reference, url))
 
     def get(self, digest: str) -> Image:
         """What is here, by the digest of its manifest. Raises TinyoError IMAGE_NOT_FOUND."""
@@ -150,30 +142,23 @@ class Images:
         unfinished.write_bytes(data)
         disk.flush(unfinished)
         unfinished.rename(path)
-        disk.flush(path.parent)
 
 
 class ImageStore(careful.Careful, Images):
     """Images below `root`, with the registries that may be spoken to without TLS; close it in the end."""
 
     def __init__(self, root: Path, *, insecure: frozenset[str] = frozenset()) -> None:
-        self.root, self.insecure, self.clients = root, insecure, {}
+        self.root, self.insecure = root, insecure
         for folder in ("images/blobs/sha256", "layers", "pulling"):
             (root / folder).mkdir(0o700, parents=True, exist_ok=True)
         super().__init__()
 
     async def pull(
-        self,
-        reference: str,
-        platform: str = "",
-        *,
-        refresh: bool = False,
-        progress: order.Listener | None = None,
+        self, reference: str, platform: str = "", *, refresh: bool = False, progress: order.Listener = None
     ) -> Image:
         """Makes an image present; the registry is asked only when it is not, or with `refresh`.
 
         Raises TinyoError. Cancelled, it stops; layers that are whole by then stay.
         """
-        name = Reference.parse(reference)
         with order.given(refresh, progress):
-            return self.get(await self.image(name, platforms.of(platform) or PLATFORM))
+            return self.get(await self.image(Reference.parse(reference), platforms.of(platform) or PLATFORM))

@@ -14,7 +14,7 @@ from tinyo_runtime.images.reference import Reference
 
 def plain(host: str, insecure: frozenset[str]) -> bool:
     """True for the registries that the administrator named, and for every other address of loopback."""
-    return host in insecure or host.rpartition(":")[0] in insecure or is_loopback(host)
+    return not insecure.isdisjoint((host, host.rpartition(":")[0])) or is_loopback(host)
 
 
 def is_loopback(host: str) -> bool:

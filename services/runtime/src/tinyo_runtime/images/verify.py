@@ -45,31 +45,29 @@ _REQUIRED: Any = object()
 class Verified(Base):
     """Fetches, reads and unpacks only what is as it was promised."""
 
-    async def fetch(
-        self, reference: Reference, kind: str, descriptor: Document
-    ) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes; at their end, if not before, IMAGE_CORRUPT when they are others than their digest's."""
         digest, count = hashlib.sha256(), 0
-        async with aclosing(super().fetch(reference, kind, descriptor)) as chunks:
+        async with aclosing(super().fetch(reference, kind, content)) as chunks:
             async for chunk in chunks:
                 digest.update(chunk)
                 count += len(chunk)
                 if kind == "manifests" and count > MAX_DOCUMENT:
                     raise failures.too_large(reference, MAX_DOCUMENT)
-                if kind == "blobs" and count > descriptor["size"]:
-                    why = f"{descriptor['digest']} is larger than {descriptor['size']} bytes"
+                if kind == "blobs" and count > content["size"]:
+                    why = f"{content['digest']} is larger than {content['size']} bytes"
                     raise failures.corrupt(reference, why)
                 yield chunk
-        if kind == "blobs" or DIGEST.fullmatch(descriptor["digest"]):
-            _same(reference, descriptor["digest"], f"sha256:{digest.hexdigest()}")
+        if kind == "blobs" or DIGEST.fullmatch(content["digest"]):
+            _same(reference, content["digest"], f"sha256:{digest.hexdigest()}")
 
-    async def read(self, reference: Reference, kind: str, descriptor: Document) -> tuple[bytes, Document]:
+    async def read(self, reference: Reference, kind: str, content: Document) -> tuple[bytes, Document]:
         """The same document, which can be relied on. Raises TinyoError and Malformed."""
-        if kind == "blobs" and descriptor["size"] > MAX_DOCUMENT:
-            why = f"a document of {descriptor['size']} bytes is more than {MAX_DOCUMENT}"
+        if kind == "blobs" and content["size"] > MAX_DOCUMENT:
+            why = f"a document of {content['size']} bytes is more than {MAX_DOCUMENT}"
             raise failures.corrupt(reference, why)
         try:
-            data, document = await super().read(reference, kind, descriptor)
+            data, document = await super().read(reference, kind, content)
         except (ValueError, RecursionError) as error:
             raise Malformed("it is not JSON") from error
         pull = order.current()
