@@ -7,10 +7,12 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore
-from tinyo_runtime.images import registry as client
+from tinyo_runtime.images import Image, ImageStore, patience
+from tinyo_runtime.images.guard import Guard
+from tinyo_runtime.images.reference import Reference
 
 from tests.support.images import GZIP, MANIFEST, Built, digest, file, hard_link, image, layer
 from tests.support.registry import served
@@ -76,7 +78,7 @@ def failure(root: Path, built: Built, lie: Lie = lambda request, body: False) ->
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "DELAYS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(patience, "DELAYS", (0.01, 0.01, 0.01))
 
 
 @pytest.fixture
@@ -236,13 +238,14 @@ def test_basic_authentication_is_denied(tmp_path: Path, built: Built) -> None:
 def test_tokens_stay_with_their_registry(tmp_path: Path, built: Built) -> None:
     """Blobs are redirected to another origin, which must not see the token."""
     elsewhere: list[str] = []
+    asked: list[str] = []
     with served(liar(built, asked=elsewhere)) as other:
 
         def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
             if request.path.startswith("/token"):
                 send(request, b'{"token": "secret"}')
             elif request.headers.get("Authorization") != "Bearer secret":
-                realm = f"http://{request.headers['Host']}/token"
+                realm = f"http://{request.headers['Host']}/token?account=anyone"
                 send(request, b"", 401, WWW_Authenticate=f'Bearer realm="{realm}",service="s"')
             elif "/blobs/" in request.path:
                 send(request, b"", 307, Location=f"http://{other}{request.path}")
@@ -250,23 +253,19 @@ def test_tokens_stay_with_their_registry(tmp_path: Path, built: Built) -> None:
                 return False
             return True
 
-        with served(liar(built, lie)) as host:
+        with served(liar(built, lie, asked)) as host:
             assert pull(tmp_path, f"{host}/x:1").layers
+    tokens = [line for line in asked if line.startswith("/token")]
+    assert tokens == ["/token?account=anyone&scope=repository%3Ax%3Apull&service=s"]
     assert len(elsewhere) == 2 and not any("secret" in line for line in elsewhere)
 
 
-def test_no_plain_http_after_https(built: Built) -> None:
+def test_no_plain_http_after_https() -> None:
     """A registry that is spoken to with TLS cannot send us elsewhere without."""
 
-    async def run() -> None:
-        registry = client.Registry("registry.test")
-        try:
-            await registry._guard(registry._client.build_request("GET", "http://127.0.0.1/v2/"))
-        finally:
-            await registry.close()
-
+    guard = Guard(Reference.parse("registry.test/x"), httpx.URL("https://registry.test/v2/x/"))
     with pytest.raises(TinyoError, match="without TLS"):
-        asyncio.run(run())
+        asyncio.run(guard.before(httpx.Request("GET", "http://127.0.0.1/v2/")))
 
 
 @pytest.mark.parametrize(
@@ -282,10 +281,13 @@ def test_no_plain_http_after_https(built: Built) -> None:
         ("docker.io", "https"),
     ],
 )
-def test_scheme(name: str, scheme: str) -> None:
-    registry = client.Registry(name, frozenset({"named.test:5000"}))
-    assert registry._origin.scheme == scheme
-    asyncio.run(registry.close())
+def test_scheme(tmp_path: Path, name: str, scheme: str) -> None:
+    async def run() -> None:
+        store = ImageStore(tmp_path, insecure=frozenset({"named.test:5000"}))
+        assert store.client(Reference.parse(f"{name}/x")).base_url.scheme == scheme
+        await store.close()
+
+    asyncio.run(run())
 
 
 def test_endless_redirects(tmp_path: Path, built: Built) -> None:

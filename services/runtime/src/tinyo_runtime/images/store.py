@@ -1,167 +1,164 @@
-"""The images of one machine: pulled, looked up, removed."""
+"""The images of one machine, in an OCI image layout that other tools can read, and beside it the unpacked layers.
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+    images/oci-layout, index.json, blobs/sha256/…    as the OCI image specification says
+    layers/1a2b…                                      one folder for each diff ID, a lower folder of overlayfs
+    pulling/…                                         whatever is not finished; emptied at the start
+
+Everything appears by rename, after it has reached the disk: what is in its place is whole and verified.
+`Images` is what a pull does when all goes well, `Careful` adds everything else to it.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
+from platform import machine
+from typing import TYPE_CHECKING
 
-import grpc
-from tinyo.v1.image_pb2 import PullProgress
+from tinyo_runtime.images import answers, careful, child, disk, names, order, platforms, trust
+from tinyo_runtime.images.image import Document, Image, ImageConfig
+from tinyo_runtime.images.reference import Reference
 
-from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images.image import (
-    INDEX_TYPES,
-    Configuration,
-    Image,
-    Malformed,
-    Manifest,
-    load,
-)
-from tinyo_runtime.images.layout import Layout, name_of
-from tinyo_runtime.images.pull import Puller
-from tinyo_runtime.images.reference import DIGEST, Reference
+if TYPE_CHECKING:
+    import httpx
 
-#: Hexadecimal digits of a digest that are enough to mean it.
-_MIN_DIGITS = 12
+#: What this machine runs.
+PLATFORM = {"os": "linux", "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine(), machine())}
+ACCEPT = [("Accept", f"application/vnd.oci.image.{kind}.v1+json") for kind in ("index", "manifest")]
+UNPACK = [sys.executable, "-I", str(Path(__file__).parents[1] / "unpack/__main__.py")]
 
 
-class ImageStore:
-    """Images below `root`, with the registries that may be spoken to without TLS."""
+class Images:
+    """Pulls and looks up, one step after the other."""
+
+    root: Path
+    #: Registries that may be spoken to without TLS.
+    insecure: frozenset[str]
+
+    async def image(self, reference: Reference, platform: Document) -> str:
+        """Makes an image present: documents first, then its layers. Gives the digest of its manifest."""
+        data, manifest = await self.read(
+            reference, "manifests", {"digest": reference.digest or reference.tag}
+        )
+        if "manifests" in manifest:
+            fitting = (one for one in manifest["manifests"] if platform.items() <= one["platform"].items())
+            data, manifest = await self.read(reference, "manifests", next(fitting))
+        document, configuration = await self.read(reference, "blobs", manifest["config"])
+        async with asyncio.TaskGroup() as layers:
+            for layer, diff_id in zip(manifest["layers"], configuration["rootfs"]["diff_ids"], strict=True):
+                layers.create_task(self.layer(reference, layer, diff_id))
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.write(self.blob(manifest["config"]["digest"]), document)
+        self.write(self.blob(digest), data)
+        names.tag(self, reference, digest)
+        return digest
+
+    async def layer(self, reference: Reference, layer: Document, diff_id: str) -> None:
+        """Gives a layer its place, as it came and unpacked."""
+        with tempfile.TemporaryDirectory(dir=self.root / "pulling") as folder:
+            await self.unpack(reference, layer, diff_id, Path(folder))
+            Path(folder, "blob").rename(self.blob(layer["digest"]))
+            Path(folder, "tree").rename(self.folder(diff_id))
+
+    async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
+        """Streams a layer into a file and into the confined process that unpacks it, which has the last word."""
+        (folder / "tree").mkdir()
+        command = [*UNPACK, folder / "tree", layer["mediaType"]]
+        unpacker = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env={})
+        assert unpacker.stdin
+        async with child.ended(unpacker):
+            with open(folder / "blob", "wb") as blob:
+                async for chunk in self.fetch(reference, "blobs", layer):
+                    blob.write(chunk)
+                    unpacker.stdin.write(chunk)
+                    await unpacker.stdin.drain()
+        return (await unpacker.communicate(b""))[0]
+
+    async def read(self, reference: Reference, kind: str, content: Document) -> tuple[bytes, Document]:
+        """A whole document, as it came and parsed."""
+        data = b"".join([chunk async for chunk in self.fetch(reference, kind, content)])
+        return data, json.loads(data)
+
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
+        """The bytes of one of the "manifests" or "blobs" of a repository, by digest or tag."""
+        client, path = self.client(reference), f"{kind}/{content['digest']}"
+        headers = [*ACCEPT, *answers.headers()]
+        response = await client.send(client.build_request("GET", path, headers=headers), stream=True)
+        if response.status_code == 401:
+            await self.authorize(client, response)
+            response = await client.send(client.build_request("GET", path, headers=headers), stream=True)
+        async with aclosing(response):
+            answers.check(reference, response)
+            async for chunk in response.aiter_raw():
+                yield chunk
+
+    async def authorize(self, client: "httpx.AsyncClient", refusal: "httpx.Response") -> None:
+        """Fetches the token that a registry wants to see, even from anybody (distribution's token authentication)."""
+        await refusal.aclose()
+        challenge = dict(re.findall(r'(\w+)="([^"]*)"', refusal.headers["WWW-Authenticate"]))
+        answer = (await client.get(challenge.pop("realm"), params=challenge)).json()
+        client.headers["Authorization"] = f"Bearer {answer.get('token') or answer['access_token']}"
+
+    def client(self, reference: Reference) -> "httpx.AsyncClient":
+        """Connections to a repository: HTTPS always, but for loopback and what the administrator named."""
+        import httpx  # when it is needed: it takes long
+
+        host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
+        plain = host.partition(":")[0] in ("localhost", "127.0.0.1") or trust.plain(host, self.insecure)
+        url = f"{'http' if plain else 'https'}://{host}/v2/{reference.repository}/"
+        return httpx.AsyncClient(base_url=url, follow_redirects=True, **trust.options(reference, url))
+
+    def get(self, digest: str) -> Image:
+        """What is here, by the digest of its manifest. Raises TinyoError IMAGE_NOT_FOUND."""
+        manifest = json.loads(self.blob(digest).read_bytes())
+        configuration = json.loads(self.blob(manifest["config"]["digest"]).read_bytes())
+        layers = [self.folder(diff_id).name for diff_id in reversed(configuration["rootfs"]["diff_ids"])]
+        process = configuration.get("config") or {}
+        lists = [tuple(process.get(key) or ()) for key in ("Entrypoint", "Cmd", "Env")]
+        texts = [process.get(key) or "" for key in ("WorkingDir", "User", "StopSignal")]
+        return Image(digest, tuple(layers), ImageConfig._make([*lists, *texts]))
+
+    def blob(self, digest: str) -> Path:
+        """Where a blob has its place."""
+        return self.root / "images/blobs" / digest.replace(":", "/")
+
+    def folder(self, diff_id: str) -> Path:
+        """Where a layer has its place, unpacked.
+
+        128 bits of its diff ID name it: short enough for 100 layers in one page of mount options, and
+        long enough that nobody makes two layers of one name.
+        """
+        return self.root / "layers" / diff_id.removeprefix("sha256:")[:32]
+
+    def write(self, path: Path, data: bytes) -> None:
+        """A small file, whole or not at all."""
+        unfinished = self.root / "pulling" / path.name
+        unfinished.write_bytes(data)
+        disk.flush(unfinished)
+        unfinished.rename(path)
+
+
+class ImageStore(careful.Careful, Images):
+    """Images below `root`, with the registries that may be spoken to without TLS; close it in the end."""
 
     def __init__(self, root: Path, *, insecure: frozenset[str] = frozenset()) -> None:
-        self._layout = Layout(root)
-        self._puller = Puller(self._layout, insecure)
-        self._parsed: dict[str, tuple[Manifest, Configuration]] = {}
-
-    async def close(self) -> None:
-        """Ends connections, and waits until what was removed is gone."""
-        await self._puller.close()
-        self._layout.close()
+        self.root, self.insecure = root, insecure
+        for folder in ("images/blobs/sha256", "layers", "pulling"):
+            (root / folder).mkdir(0o700, parents=True, exist_ok=True)
+        super().__init__()
 
     async def pull(
-        self,
-        reference: str,
-        platform: str = "",
-        *,
-        refresh: bool = False,
-        progress: Callable[[PullProgress], None] = lambda progress: None,
+        self, reference: str, platform: str = "", *, refresh: bool = False, progress: order.Listener = None
     ) -> Image:
         """Makes an image present; the registry is asked only when it is not, or with `refresh`.
 
         Raises TinyoError. Cancelled, it stops; layers that are whole by then stay.
         """
-        digest = await self._puller.pull(Reference.parse(reference), platform, refresh, progress)
-        return self.get(digest)
-
-    def list(self) -> list[Image]:
-        """Every image that is complete, in the order of the first reference."""
-        digests = {str(entry.get("digest")) for entry in self._layout.entries()}
-        images = [image for digest in digests if (image := self._read(digest))]
-        return sorted(images, key=lambda image: (image.references, image.digest))
-
-    def get(self, digest: str) -> Image:
-        """By the digest of its manifest. Raises TinyoError IMAGE_NOT_FOUND."""
-        if image := self._read(digest):
-            return image
-        raise _not_found(digest)
-
-    def find(self, reference: str) -> Image | None:
-        """By reference, or by digest (at least 12 digits of it). Raises TinyoError IMAGE_REFERENCE_INVALID."""
-        for entry in self._find(reference):
-            if image := self._read(str(entry.get("digest"))):
-                return image
-        return None
-
-    def remove(self, reference: str, in_use: Collection[str] = ()) -> Sequence[str]:
-        """Forgets a reference, or all that a digest has; what no image needs any more is deleted.
-
-        `in_use` are digests of manifests that containers need. Gives the references that were forgotten.
-        Raises TinyoError IMAGE_NOT_FOUND or IMAGE_IN_USE.
-        """
-        doomed = list(self._find(reference))
-        kept = [entry for entry in self._layout.entries() if entry not in doomed]
-        if not doomed:
-            raise _not_found(reference)
-        for digest in {entry.get("digest") for entry in doomed} - {entry.get("digest") for entry in kept}:
-            if digest in in_use:
-                raise TinyoError(
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                    "IMAGE_IN_USE",
-                    f"image {reference} is used by a container: remove the container first",
-                    {"reference": reference, "digest": str(digest)},
-                )
-        self._layout.save(kept)
-        self._sweep()
-        return [name for entry in doomed if (name := name_of(entry))]
-
-    def _find(self, reference: str) -> Iterator[dict[str, object]]:
-        """Entries of the index that a reference or a digest means."""
-        digits = reference.removeprefix("sha256:")
-        by_digest = reference.startswith("sha256:") and len(digits) >= _MIN_DIGITS
-        parsed = None if by_digest else Reference.parse(reference)
-        for entry in self._layout.entries():
-            digest = str(entry.get("digest"))
-            if parsed is None:
-                if digest.startswith(reference):
-                    yield entry
-            elif name_of(entry) == str(parsed) or digest == parsed.digest:
-                yield entry
-
-    def _read(self, digest: str) -> Image | None:
-        """An image, when its documents and all its layers are here."""
-        entries = [entry for entry in self._layout.entries() if entry.get("digest") == digest]
-        if not entries or not (parts := self._parse(digest)):
-            return None
-        manifest, configuration = parts
-        layers = [self._layout.layer(diff_id) for diff_id in reversed(configuration.diff_ids)]
-        if not all(layer.is_dir() for layer in layers):
-            return None
-        return Image(
-            references=tuple(sorted(name for entry in entries if (name := name_of(entry)))),
-            digest=digest,
-            platform=configuration.platform,
-            size=manifest.config.size + sum(layer.size for layer in manifest.layers),
-            created=configuration.created,
-            layers=tuple(dict.fromkeys(layer.name for layer in layers)),  # overlayfs takes each folder once
-            config=configuration.process,
-        )
-
-    def _parse(self, digest: str) -> tuple[Manifest, Configuration] | None:
-        """The documents of an image, which never change; None when they are not here, or are no image's."""
-        if digest not in self._parsed:
-            try:
-                manifest = Manifest.parse(self._layout.blob(digest).read_bytes())
-                document = self._layout.blob(manifest.config.digest).read_bytes()
-                self._parsed[digest] = manifest, Configuration.parse(document)
-            except (FileNotFoundError, Malformed):
-                return None
-        return self._parsed[digest]
-
-    def _sweep(self) -> None:
-        """Deletes every blob and layer that neither an entry of the index nor a pull under way needs."""
-        blobs, layers = set(self._puller.wanted), set(self._puller.wanted)
-        for entry in self._layout.entries():
-            self._mark(entry, blobs, layers)
-        self._layout.sweep(blobs, layers)
-        self._parsed = {digest: parts for digest, parts in self._parsed.items() if digest in blobs}
-
-    def _mark(self, entry: dict[str, object], blobs: set[str], layers: set[str]) -> None:
-        digest = str(entry.get("digest"))
-        if digest in blobs or not DIGEST.fullmatch(digest):
-            return
-        blobs.add(digest)
-        if entry.get("mediaType") in INDEX_TYPES:
-            document = load(self._layout.blob(digest).read_bytes())
-            for child in document.get("manifests", []):
-                self._mark(child, blobs, layers)
-        elif parts := self._parse(digest):
-            manifest, configuration = parts
-            blobs.update({manifest.config.digest, *(layer.digest for layer in manifest.layers)})
-            layers.update(configuration.diff_ids)
-
-
-def _not_found(reference: str) -> TinyoError:
-    return TinyoError(
-        grpc.StatusCode.NOT_FOUND,
-        "IMAGE_NOT_FOUND",
-        f"image {reference} is not here: `tinyo image ls` lists what is",
-        {"reference": reference},
-    )
+        with order.given(refresh, progress):
+            return self.get(await self.image(Reference.parse(reference), platforms.of(platform) or PLATFORM))

@@ -1,0 +1,49 @@
+"""Everything that a pull needs when not all goes well, and all else that is done with images.
+
+Each of the bases adds one concern to the steps of `Images`, and calls the step that comes after it:
+sharing before verifying, verifying whatever comes, from here or from a registry, with patience.
+"""
+
+from pathlib import Path
+
+from tinyo_runtime.images import disk, failures
+from tinyo_runtime.images.image import Document
+from tinyo_runtime.images.patience import Patience
+from tinyo_runtime.images.present import Present
+from tinyo_runtime.images.reference import Reference
+from tinyo_runtime.images.sharing import Sharing
+from tinyo_runtime.images.shelf import Shelf
+from tinyo_runtime.images.verify import Verified
+
+
+class Careful(Shelf, Sharing, Verified, Present, Patience):
+    """Leaves nothing behind, and says what went wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._disk = disk.Disk(self.root)
+
+    async def image(self, reference: Reference, platform: Document) -> str:
+        """The same digest. Raises TinyoError."""
+        try:
+            with failures.explained(reference):
+                return await super().image(reference, platform)
+        except BaseException:
+            for unfinished in filter(Path.is_file, (self.root / "pulling").iterdir()):
+                unfinished.unlink()
+            raise
+
+    async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
+        """The same last word, when all has reached the disk; what was not finished is deleted in the background."""
+        try:
+            answer = await super().unpack(reference, layer, diff_id, folder)
+            await self._disk.sync()
+            return answer
+        except BaseException:
+            self.trash.discard(*folder.iterdir())
+            raise
+
+    def write(self, path: Path, data: bytes) -> None:
+        """The same, and its name has reached the disk as well."""
+        super().write(path, data)
+        disk.flush(path.parent)

@@ -1,0 +1,47 @@
+"""What was written reaches the disk before anybody relies on it."""
+
+import asyncio
+import ctypes
+import os
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def flush(path: Path) -> None:
+    """Returns when a file, or the names in a folder, have reached the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Disk:
+    """The file system of a folder; syncfs(2) is shared by all who wait for it at the same time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def sync(self) -> None:
+        """Returns when everything that was written before the call has reached the disk. Raises OSError."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._sync(self._running))
+        await asyncio.shield(self._next)
+
+    async def _sync(self, before: asyncio.Task[None] | None) -> None:
+        if before:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        await asyncio.to_thread(self._syncfs)
+
+    def _syncfs(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(descriptor) == -1:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(self._folder))
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,137 @@
+"""What goes wrong with images, in the words and reasons that callers see."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+
+from tinyo_runtime.errors import TinyoError
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.reference import Reference
+
+
+class Malformed(Exception):
+    """A document of an image is not what the OCI image specification says; the text says where."""
+
+
+@contextmanager
+def explained(reference: "Reference") -> Iterator[None]:
+    """What a pull raises becomes what its callers are told; of many layers, the first that failed counts."""
+    try:
+        yield
+    except TinyoError:
+        raise
+    except ExceptionGroup as group:
+        first = group.exceptions[0]
+        raise (first if isinstance(first, TinyoError) else _told(reference, first)) from None
+    except Exception as error:
+        if (told := _told(reference, error)) is error:
+            raise
+        raise told from error
+
+
+def _told(reference: "Reference", error: Exception) -> Exception:
+    import httpx  # when it is needed: it takes long
+
+    if isinstance(error, Malformed):
+        return corrupt(reference, str(error))
+    if isinstance(error, httpx.RequestError | httpx.InvalidURL):
+        return unreachable(reference, str(error) or type(error).__name__)
+    return TinyoError.of(error) if isinstance(error, OSError) else error
+
+
+def reference_invalid(text: str) -> TinyoError:
+    """IMAGE_REFERENCE_INVALID."""
+    shown = text if len(text) <= 100 else text[:100] + "…"
+    return TinyoError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "IMAGE_REFERENCE_INVALID",
+        f"{shown!r} is not the name of an image: write it like alpine, alpine:3.20 or host:5000/team/app:1.2",
+        {"reference": shown},
+    )
+
+
+def not_here(reference: str) -> TinyoError:
+    """IMAGE_NOT_FOUND on this machine."""
+    return TinyoError(
+        grpc.StatusCode.NOT_FOUND,
+        "IMAGE_NOT_FOUND",
+        f"image {reference} is not here: `tinyo image ls` lists what is",
+        {"reference": reference},
+    )
+
+
+def not_there(reference: "Reference") -> TinyoError:
+    """IMAGE_NOT_FOUND in its registry."""
+    return TinyoError(
+        grpc.StatusCode.NOT_FOUND,
+        "IMAGE_NOT_FOUND",
+        f"image {reference} was not found: registry {reference.registry} does not have it",
+        {"reference": str(reference), "registry": reference.registry},
+    )
+
+
+def in_use(reference: str, digest: str) -> TinyoError:
+    """IMAGE_IN_USE."""
+    return TinyoError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "IMAGE_IN_USE",
+        f"image {reference} is used by a container: remove the container first",
+        {"reference": reference, "digest": digest},
+    )
+
+
+def denied(reference: "Reference") -> TinyoError:
+    """REGISTRY_DENIED."""
+    return TinyoError(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "REGISTRY_DENIED",
+        f"registry {reference.registry} denies access to {reference}: it does not exist there, or is not public",
+        {"reference": str(reference), "registry": reference.registry},
+    )
+
+
+def unreachable(reference: "Reference", why: str) -> TinyoError:
+    """REGISTRY_UNREACHABLE."""
+    return TinyoError(
+        grpc.StatusCode.UNAVAILABLE,
+        "REGISTRY_UNREACHABLE",
+        f"registry {reference.registry} cannot be reached: {why}",
+        {"registry": reference.registry},
+    )
+
+
+def platform_missing(reference: "Reference", platform: str, available: list[str]) -> TinyoError:
+    """IMAGE_PLATFORM_MISSING."""
+    offered = ", ".join(available) or "none"
+    return TinyoError(
+        grpc.StatusCode.NOT_FOUND,
+        "IMAGE_PLATFORM_MISSING",
+        f"image {reference} is not made for {platform}, but for {offered}",
+        {"reference": str(reference), "platform": platform, "available": offered},
+    )
+
+
+def corrupt(reference: "Reference", why: str, **facts: str) -> TinyoError:
+    """IMAGE_CORRUPT: what was served is not what was promised, or breaks the rules."""
+    message = f"image {reference} is not intact and was not kept: {why}"
+    return TinyoError(
+        grpc.StatusCode.DATA_LOSS, "IMAGE_CORRUPT", message, {"reference": str(reference), **facts}
+    )
+
+
+def unsupported(reference: "Reference", media_type: str, why: str = "it is not known here") -> TinyoError:
+    """IMAGE_UNSUPPORTED: a kind of content that is not known here."""
+    return TinyoError(
+        grpc.StatusCode.UNIMPLEMENTED,
+        "IMAGE_UNSUPPORTED",
+        f"image {reference} has content of type {media_type[:100]!r} that cannot be used: {why}",
+        {"reference": str(reference), "media_type": media_type[:100]},
+    )
+
+
+def too_large(reference: "Reference", limit: int) -> TinyoError:
+    """REGISTRY_UNREACHABLE, because what it answers cannot be meant."""
+    return unreachable(reference, f"it answers with a document of more than {limit} bytes")

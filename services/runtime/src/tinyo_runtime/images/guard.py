@@ -1,0 +1,106 @@
+"""Sees every request to a registry and every answer: tokens stay where they belong, and what should be small is."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import cast
+
+import httpx
+
+from tinyo_runtime.images import failures
+from tinyo_runtime.images.reference import Reference
+
+#: Documents are no larger than this (OCI distribution asks for 4 MiB).
+MAX_DOCUMENT = 4 << 20
+
+
+class Guard:
+    """Sees every request and every answer, those of a redirect too."""
+
+    def __init__(self, reference: Reference, url: httpx.URL) -> None:
+        self._reference = reference
+        self._url = url
+        #: Where tokens are, as soon as the registry said it.
+        self._tokens: httpx.URL | None = None
+
+    async def before(self, request: httpx.Request) -> None:
+        """No token for strangers, none for who gives tokens, and no plain HTTP after HTTPS."""
+        if _origin(request.url) != _origin(self._url) or _is_for_token(request):
+            request.headers.pop("Authorization", None)
+        if (
+            self._tokens
+            and _is_for_token(request)
+            and request.url.copy_with(query=None) == self._tokens.copy_with(query=None)
+        ):
+            request.url = self._tokens
+        if request.url.scheme != "https" and self._url.scheme == "https":
+            raise failures.unreachable(self._reference, f"it sends us to {request.url.host!r} without TLS")
+
+    async def after(self, response: httpx.Response) -> None:
+        """A refusal says where tokens are, and an answer to a request for a token has one."""
+        if response.has_redirect_location:
+            return
+        if _is_for_token(response.request):
+            await self._small(response)
+            if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+                raise failures.denied(self._reference)
+            if response.status_code != httpx.codes.OK:
+                raise failures.unreachable(self._reference, f"it answers with status {response.status_code}")
+            self._check_token(response.content)
+        elif response.status_code == httpx.codes.UNAUTHORIZED:
+            await self._small(response)
+            scheme, _, rest = response.headers.get("WWW-Authenticate", "").partition(" ")
+            fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+            if scheme.lower() != "bearer" or "realm" not in fields:
+                raise failures.denied(self._reference)
+            query = {"scope": fields.get("scope", f"repository:{self._reference.repository}:pull")}
+            if "service" in fields:
+                query["service"] = fields["service"]
+            self._tokens = httpx.URL(fields["realm"]).copy_merge_params(query)
+
+    async def _small(self, response: httpx.Response) -> None:
+        """Reads all of an answer, as it comes: what is compressed could be larger than it seems."""
+        response.headers.pop("Content-Encoding", None)
+        response.stream = _Limited(cast(httpx.AsyncByteStream, response.stream), self._reference)
+        await response.aread()
+
+    def _check_token(self, body: bytes) -> None:
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            why = "its token service does not answer with JSON"
+            raise failures.unreachable(self._reference, why) from error
+        token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
+        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+            raise failures.unreachable(self._reference, "its token service answers without a token")
+
+
+class _Limited(httpx.AsyncByteStream):
+    """A body that ends with an error when it becomes too large."""
+
+    def __init__(self, body: httpx.AsyncByteStream, reference: Reference) -> None:
+        self._body = body
+        self._reference = reference
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        count = 0
+        try:
+            async for chunk in self._body:
+                count += len(chunk)
+                if count > MAX_DOCUMENT:
+                    raise failures.too_large(self._reference, MAX_DOCUMENT)
+                yield chunk
+        finally:
+            await self._body.aclose()
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+def _is_for_token(request: httpx.Request) -> bool:
+    """Everything else that is asked for says in which form it is wanted."""
+    return bool(request.headers.get("Accept") == "*/*")
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)

@@ -1,0 +1,74 @@
+"""index.json: which names images have, so that other tools find them, and images that others put there are found."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tinyo_runtime.images.failures import Malformed
+from tinyo_runtime.images.image import Document
+from tinyo_runtime.images.reference import Reference
+from tinyo_runtime.images.verify import load
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.store import Images
+
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+def name_of(entry: Document) -> str:
+    """The reference that an entry has, or nothing."""
+    annotations = entry.get("annotations")
+    return str(annotations.get(REF_NAME, "")) if isinstance(annotations, dict) else ""
+
+
+def entries(images: "Images") -> list[Document]:
+    """The descriptors of index.json, each of which may have a reference. Raises Malformed."""
+    path = images.root / "images/index.json"
+    manifests = load(path.read_bytes()).get("manifests")
+    if not isinstance(manifests, list) or not all(isinstance(entry, dict) for entry in manifests):
+        raise Malformed(f"{path} has no list of manifests")
+    return manifests
+
+
+def save(images: "Images", entries: list[Document]) -> None:
+    """Replaces index.json."""
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": entries,
+    }
+    images.write(images.root / "images/index.json", json.dumps(index, indent=1).encode())
+
+
+def begin(images: "Images") -> None:
+    """Makes the layout, when it is not there."""
+    if not (images.root / "images/index.json").exists():
+        images.write(images.root / "images/oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        save(images, [])
+
+
+def tag(images: "Images", reference: Reference, digest: str) -> None:
+    """Gives a name to a manifest; the one that had it stays, nameless if that was its only name."""
+    name, known_as = str(reference), entries(images)
+    entry = _entry(images, digest) | {"annotations": {REF_NAME: name}}
+    if entry in known_as:
+        return
+    taken = [old for old in known_as if name_of(old) == name]
+    others = [old for old in known_as if old not in taken and (name_of(old) or old.get("digest") != digest)]
+    known = {digest, *(old.get("digest") for old in others)}
+    nameless = [old | {"annotations": {}} for old in taken if old.get("digest") not in known]
+    save(images, [*others, *nameless, entry])
+
+
+def _entry(images: "Images", digest: str) -> dict[str, Any]:
+    """The descriptor of a manifest that is here."""
+    data = images.blob(digest).read_bytes()
+    manifest = load(data)
+    configuration = load(images.blob(manifest["config"]["digest"]).read_bytes())
+    return {
+        "mediaType": manifest.get("mediaType") or "application/vnd.oci.image.manifest.v1+json",
+        "digest": digest,
+        "size": len(data),
+        "platform": {
+            key: configuration[key] for key in ("os", "architecture", "variant") if configuration.get(key)
+        },
+    }

@@ -1,0 +1,73 @@
+"""What may pass is tried again, and what was cut off continues where it ended."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from tinyo_runtime.images import answers, failures
+from tinyo_runtime.images.image import Document
+from tinyo_runtime.images.reference import Reference
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tinyo_runtime.images.store import Images as Base
+else:
+    Base = object
+
+#: Seconds between attempts.
+DELAYS = (0.2, 0.6, 1.8)
+#: Bytes after which what was cut off again has made progress, and gets all its attempts anew.
+PROGRESS = 1 << 20
+
+
+class Patience(Base):
+    """Fetches with patience. A registry that never answered is not tried again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answered: set[str] = set()
+        #: By registry and repository: a token is good for one repository.
+        self.clients: dict[tuple[str, str], httpx.AsyncClient] = {}
+
+    def client(self, reference: Reference) -> "httpx.AsyncClient":
+        """The same connections for all that comes from one repository."""
+        name = (reference.registry, reference.repository)
+        if name not in self.clients:
+            self.clients[name] = super().client(reference)
+        return self.clients[name]
+
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
+        """The same bytes, in spite of what may pass. Raises TinyoError."""
+        import httpx  # when it is needed: it takes long
+
+        received = settled = 0
+        delays = iter(DELAYS)
+        while True:
+            failure: Exception | None = None
+            least = 0.0
+            try:
+                answers.received.set(received)
+                async with aclosing(super().fetch(reference, kind, content)) as chunks:
+                    async for chunk in chunks:
+                        received += len(chunk)
+                        yield chunk
+                if received >= content.get("size", 0):
+                    return
+            except answers.Passing as error:
+                failure, least = error, error.after
+                self._answered.add(reference.registry)
+            except (httpx.RequestError, httpx.InvalidURL) as error:
+                failure = error
+            if received:
+                self._answered.add(reference.registry)
+            if received - settled >= PROGRESS:
+                settled, delays = received, iter(DELAYS)
+            delay = next(delays, None)
+            if delay is None or reference.registry not in self._answered:
+                cut = isinstance(failure, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError)
+                if failure and not cut and not received:
+                    raise failure
+                raise failures.unreachable(reference, f"cut off after {received} bytes") from failure
+            await asyncio.sleep(max(delay, least))

@@ -1,0 +1,40 @@
+"""Deletes in the background what is no longer needed: folders are gone at once, their files a little later."""
+
+import logging
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class Trash:
+    """Below one folder, which is emptied at the start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sweeper = ThreadPoolExecutor(1, "sweeper")
+        for stale in folder.iterdir():
+            self._sweeper.submit(_delete, stale)
+
+    def close(self) -> None:
+        """Waits until everything is gone."""
+        self._sweeper.shutdown()
+
+    def discard(self, *paths: Path) -> None:
+        """Takes files and folders of the same file system away from where they are."""
+        bin = Path(tempfile.mkdtemp(dir=self._folder))
+        for path in paths:
+            path.rename(bin / path.name)
+        self._sweeper.submit(_delete, bin)
+
+
+def _delete(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError:
+        log.exception("cannot delete %s; the next start tries again", path)

@@ -1,0 +1,55 @@
+"""With what a connection to a registry is trusted, and whom.
+
+The authorities of the machine's administrator; a token goes to the registry that gave it, and nowhere else;
+who was spoken to with TLS cannot send us elsewhere without; answers in which nothing large can be are small.
+"""
+
+import functools
+import ipaddress
+import ssl
+from typing import Any
+
+from tinyo_runtime.images.reference import Reference
+
+
+def plain(host: str, insecure: frozenset[str]) -> bool:
+    """True for the registries that the administrator named, and for every other address of loopback."""
+    return not insecure.isdisjoint((host, host.rpartition(":")[0])) or is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """True for this machine, written "localhost:5000", "127.0.0.1:5000" or "[::1]:5000"."""
+    import httpx  # when it is needed: it takes long
+
+    name = httpx.URL(f"http://{host}").host
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def options(reference: Reference, url: str) -> dict[str, Any]:
+    """How httpx.AsyncClient is to speak to the repository at `url`."""
+    import httpx
+
+    from tinyo_runtime.images.guard import Guard
+
+    guard = Guard(reference, httpx.URL(url))
+    return {
+        "headers": {"User-Agent": "tinyo", "Accept-Encoding": "identity"},
+        "timeout": httpx.Timeout(30, connect=5, pool=None),
+        "max_redirects": 5,
+        "trust_env": not is_loopback(reference.registry),
+        "verify": _trusted(),
+        "event_hooks": {"request": [guard.before], "response": [guard.after]},
+    }
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """The authorities of the machine's administrator, and those that come with httpx."""
+    import httpx
+
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    return context
