@@ -20,8 +20,7 @@ from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACKAGE = os.path.join(ROOT, "services/runtime/src/tinyo_runtime")
-#: How each of them is started, after the interpreter.
-PROGRAMS = (["-I", "-S", f"{PACKAGE}/spawner/__main__.py"], ["-I", "-m", "tinyo_runtime.unpack"])
+PROGRAMS = (f"{PACKAGE}/spawner/__main__.py", f"{PACKAGE}/unpack/__main__.py")
 MAPS = os.path.join(ROOT, ".coverage-confined")
 #: Bytes of a map for each file: more than it has lines.
 SIZE = 4096
@@ -42,15 +41,17 @@ def coverage_init(registry: Any, options: Any) -> None:
     original = subprocess.Popen.__init__
 
     def start(self: Any, args: Any, *more: Any, **options: Any) -> None:
-        if list(args[1:4]) in PROGRAMS:
-            os.makedirs(MAPS, exist_ok=True)
-            fd, path = tempfile.mkstemp(dir=MAPS)
-            os.close(fd)
-            flags = [flag for flag in args[1:3] if flag != "-m"]
-            args = [args[0], *flags, os.path.abspath(__file__), path, *args[3:]]
-            environment = dict(options.get("env") or os.environ)
-            environment.pop("COVERAGE_PROCESS_CONFIG", None)  # two tracers would be in each other's way
-            options["env"] = environment
+        words = [args] if isinstance(args, str | bytes) else [os.fspath(word) for word in args]
+        for place, word in enumerate(words):
+            if word in PROGRAMS:
+                os.makedirs(MAPS, exist_ok=True)
+                fd, path = tempfile.mkstemp(dir=MAPS)
+                os.close(fd)
+                args = [*words[:place], os.path.abspath(__file__), path, *words[place:]]
+                environment = dict(os.environ if options.get("env") is None else options["env"])
+                environment.pop("COVERAGE_PROCESS_CONFIG", None)  # two tracers would be in each other's way
+                options["env"] = environment
+                break
         original(self, args, *more, **options)
 
     subprocess.Popen.__init__ = start  # type: ignore[method-assign]
@@ -95,10 +96,7 @@ def main() -> None:
     sys.argv = sys.argv[2:]
     sys.settrace(trace)
     threading.settrace(trace)
-    if program.endswith(".py"):
-        runpy.run_path(program, run_name="__main__")
-    else:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    runpy.run_path(program, run_name="__main__")
 
 
 if __name__ == "__main__":
