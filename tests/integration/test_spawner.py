@@ -10,14 +10,24 @@ import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tinyo_runtime import lastwords
-from tinyo_runtime.spawnclient import Exit, Process, SpawnClient, SpawnError
+from tinyo.runtime.v1.runtime_pb2 import ExecStart
+from tinyo.v1.container_pb2 import ExitStatus
+from tinyo_runtime import execs, lastwords
+from tinyo_runtime.failures import SpawnError
+from tinyo_runtime.spawnclient import Process, SpawnClient
 from tinyo_runtime.spawner import harden, mounts, protocol, syscalls
 
+from tests.support.clean import links
+
 APPLETS = ("sh", "cat", "id", "mount", "echo", "true", "ps", "sleep", "ls", "grep", "readlink", "hostname")
+
+
+def Exit(code: int, signal: int) -> ExitStatus:
+    return ExitStatus(code=code, signal=signal)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +80,15 @@ class Box:
         }
         return plan | more
 
+    def joining(self, id: str, *argv: str) -> protocol.Message:
+        """A plan for a program in a container, whose pidfd is passed with it."""
+        container = {"cgroups": [], "container": 0}
+        return {"id": id, "argv": list(argv), "env": ["PATH=/bin"], "cwd": "/", "user": "", **container}
+
     async def start(self, id: str, *argv: str, **more: Any) -> Process:
         return await self.client.start(self.plan(id, *argv, **more), [self.netns], keep=True)
 
-    async def run(self, script: str, **more: Any) -> tuple[Exit, str]:
+    async def run(self, script: str, **more: Any) -> tuple[ExitStatus, str]:
         """Exit and output (both streams) of a shell script in a container of its own."""
         process = await self.start("run", "sh", "-c", f"exec 2>&1; {script}", **more)
         exit = await asyncio.wait_for(process.exited, 20)
@@ -84,8 +99,8 @@ class Box:
 
     @property
     def spawner_pid(self) -> int:
-        assert self.client._child
-        return self.client._child.pid
+        assert self.client.child
+        return self.client.child.pid
 
     def children(self) -> list[int]:
         """Process ids of the spawner's children; one of them may be ready for the next container."""
@@ -104,6 +119,7 @@ def box(tmp_path: Path, netns: int) -> Iterator[Callable[[Callable[[Box], Awaita
         try:
             await test(made)
         finally:
+            asyncio.get_running_loop().remove_reader(made.client.sock)  # it starts no other
             for process in made.client.processes.values():
                 process.kill(signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
@@ -182,16 +198,27 @@ def test_nothing_of_the_host_is_in_reach(box: Any) -> None:
 )
 def test_a_failed_step_is_named_and_leaves_nothing(box: Any, more: Any, step: str, errno: int) -> None:
     async def check(box: Box) -> None:
-        await gone(lambda: len(box.children()) == 1)  # the one that is ready for the next container
+        # One is ready for the next container, and the spawner has nothing more to do.
+        await gone(lambda: len(box.children()) == 1 and state(box.spawner_pid) == "S")
         before = len(os.listdir(f"/proc/{box.spawner_pid}/fd"))
         with pytest.raises(SpawnError) as caught:
             await box.start("a", *more.pop("argv", ["true"]), **more)
         assert (caught.value.step, caught.value.errno) == (step, errno)
         exit, _ = await box.run("true")
-        assert exit == Exit(0, 0), "the spawner goes on"
+        assert exit == ExitStatus(), "the spawner goes on"
         await gone(lambda: len(os.listdir(f"/proc/{box.spawner_pid}/fd")) == before)
 
     box(check)
+
+
+def state(pid: int) -> str:
+    """What a process does (proc_pid_stat(5)): "S" when it waits, "Z" when it has ended and nobody has waited."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def pipes() -> int:
+    """How many descriptors of pipes we have."""
+    return sum(link.startswith("pipe:") for link in links("/proc/self/fd"))
 
 
 async def gone(check: Callable[[], bool]) -> None:
@@ -266,21 +293,10 @@ def test_an_image_that_has_links_for_proc_is_refused(box: Any) -> None:
 def test_exec_joins_everything_of_the_container(box: Any) -> None:
     async def check(box: Box) -> None:
         first = await box.start("c", "sh")
-        plan = {
-            "id": "e",
-            "argv": [
-                "sh",
-                "-c",
-                "grep -E 'CapBnd|NoNew' /proc/self/status; for n in /proc/1/ns/*; do readlink $n; done",
-            ],
-            "env": ["PATH=/bin"],
-            "cwd": "/",
-            "user": "",
-            "cgroups": [],
-            "container": 0,
-        }
+        script = "grep -E 'CapBnd|NoNew' /proc/self/status; for n in /proc/1/ns/*; do readlink $n; done"
+        plan = box.joining("e", "sh", "-c", script)
         process = await box.client.start(plan, [first.pidfd], keep=False)
-        assert await process.exited == Exit(0, 0)
+        assert await process.exited == ExitStatus()
         out = os.read(process.stdout, 4096).decode()
         assert "00000000800405fb" in out
         assert "NoNewPrivs:\t1" in out
@@ -306,6 +322,65 @@ def test_what_is_forgotten_while_it_runs_is_reaped_and_leaves_nothing(box: Any) 
             os.kill(process.pid, signal.SIGKILL)
         await gone(lambda: len(box.children()) == 2)
         await gone(lambda: len(os.listdir(f"/proc/{box.spawner_pid}/fd")) == before)
+
+    box(check)
+
+
+def test_a_program_that_is_ended_does_not_keep_its_container(box: Any) -> None:
+    """A container ends when everything that joined it was waited for, however late the spawner gets to it."""
+
+    async def check(box: Box) -> None:
+        container = await box.start("c", "sh")
+        program = await box.client.start(box.joining("e", "cat"), [container.pidfd], keep=False)
+        os.kill(box.spawner_pid, signal.SIGSTOP)
+        await execs.end(SimpleNamespace(spawner=box.client), program, [])  # type: ignore[arg-type]
+        await gone(lambda: state(program.pid) == "Z")
+        os.kill(box.spawner_pid, signal.SIGCONT)
+        await gone(lambda: program.pid not in box.children() and "e" not in box.client.processes)
+        container.kill(signal.SIGKILL)
+        assert await asyncio.wait_for(container.exited, 10) == Exit(137, 9)
+
+    box(check)
+
+
+def test_a_program_that_nobody_waits_for_ends(box: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(box: Box) -> None:
+        container = await box.start("c", "sh")
+        containers: Any = SimpleNamespace(spawner=box.client)
+        plan = box.joining("e", "sleep", "1000")
+        start = box.client.start(plan, [container.pidfd], keep=False)
+        monkeypatch.setattr(execs, "start", lambda containers, request: start)
+        before = pipes()
+        os.kill(box.spawner_pid, signal.SIGSTOP)
+        starting = asyncio.ensure_future(execs.started(containers, ExecStart()))
+        await asyncio.sleep(0.01)
+        starting.cancel()
+        await asyncio.wait([starting])
+        os.kill(box.spawner_pid, signal.SIGCONT)
+        await gone(lambda: "e" not in box.client.news and pipes() == before)
+        assert container.pid in box.children()
+
+    box(check)
+
+
+def test_a_spawner_that_does_not_read_gets_everything_in_the_end(box: Any) -> None:
+    async def check(box: Box) -> None:
+        container = await box.start("c", "sh")
+        before = pipes()
+        os.kill(box.spawner_pid, signal.SIGSTOP)
+        plans = [box.joining(f"e{number}", "true") for number in range(50)]
+        for plan in plans:
+            plan["env"].append("LARGE=" + "x" * 100_000)
+        starts = [
+            asyncio.ensure_future(box.client.start(plan, [container.pidfd], keep=False)) for plan in plans
+        ]
+        await asyncio.sleep(0.01)
+        assert box.client.keeper._waiting, "the socket takes less than that"
+        os.kill(box.spawner_pid, signal.SIGCONT)
+        for process in await asyncio.gather(*starts):
+            assert await asyncio.wait_for(process.exited, 10) == ExitStatus()
+            box.client.forget(process.id)
+        await gone(lambda: pipes() == before)
 
     box(check)
 
@@ -339,8 +414,7 @@ def test_what_is_malformed_ends_the_connection_and_not_the_spawner(box: Any) -> 
                 for fd in answer[1]:
                     os.close(fd)
             assert answer and (answer[0]["id"], answer[0]["step"]) == ("z", "receive_plan")
-        await gone(lambda: box.client._sock is not None and box.client._ready.is_set())
-        await box.client.open()
+        await gone(lambda: box.client.keeper.reopening is not None and box.client.keeper.reopening.done())
         assert box.spawner_pid == pid
         process.kill(signal.SIGKILL)
         assert await process.exited == Exit(137, 9)
@@ -354,11 +428,11 @@ def test_a_dead_spawner_is_replaced_and_containers_live_on(box: Any) -> None:
         lastwords.become_subreaper()
         first = box.spawner_pid
         os.kill(first, signal.SIGKILL)
-        await gone(lambda: box.spawner_pid != first and box.client._ready.is_set())
+        await gone(lambda: box.client.keeper.reopening is not None and box.client.keeper.reopening.done())
         os.write(process.stdin, b"alive")
         assert os.read(process.stdout, 100) == b"alive"
         assert (await box.run("exit 3"))[0] == Exit(3, 0)
-        process.close_stdin()  # the new spawner holds it open still
+        execs.close_input(process)  # the new spawner holds it open still
         process.kill(signal.SIGKILL)
         assert await asyncio.wait_for(process.exited, 10) == Exit(137, 9), "nobody else was its parent"
 
@@ -369,9 +443,10 @@ def test_without_work_it_ends_with_the_process_that_was_ready(box: Any) -> None:
     async def check(box: Box) -> None:
         await gone(lambda: len(box.children()) == 1)
         (ready,) = box.children()
-        box.client.close()
-        assert box.client._child
-        assert await asyncio.to_thread(box.client._child.wait, 10) == 0
+        asyncio.get_running_loop().remove_reader(box.client.sock)
+        box.client.sock.shutdown(socket.SHUT_RDWR)
+        assert box.client.child
+        assert await asyncio.to_thread(box.client.child.wait, 10) == 0
         await gone(lambda: not Path(f"/proc/{ready}").exists())
 
     box(check)

@@ -1,4 +1,4 @@
-"""Coverage of the core, as a part of what pytest reports at its end.
+"""Coverage of the services, of their core and of all, as a part of what pytest reports at its end.
 
 Under `coverage run -m pytest` the processes that the tests start are measured too: by coverage itself, and
 those that run confined by `confined_lines`. Below the limit the run fails.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import coverage
 import pytest
 
-from scripts.budget import core
+from scripts.budget import core, modules
 from tests.support import confined_lines
 
 report = io.StringIO()
@@ -29,15 +29,16 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     combined = coverage.Coverage(plugins=[])
     combined.combine(keep=False)
     limit = combined.get_option("report:fail_under")
-    total = combined.report(include=[str(path) for path in core().values()], file=report)
     assert isinstance(limit, float | int)
-    if total < limit:
-        report.write(f"coverage of the core is {total:.1f} %, and must be {limit} %\n")
-        session.testsfailed += 1
+    for what, counted in (("the core", core()), ("all", modules())):
+        table = report if what == "all" else io.StringIO()
+        total = combined.report(include=[str(path) for path in counted.values()], file=table)
+        report.write(f"coverage of {what} is {total:.1f} %, and must be {limit} %\n")
+        session.testsfailed += total < limit
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Shows the report above pytest's closing line."""
     if report.getvalue():
-        terminalreporter.section("coverage of the core")
+        terminalreporter.section("coverage")
         terminalreporter.write(report.getvalue())

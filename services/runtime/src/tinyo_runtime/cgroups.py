@@ -1,9 +1,11 @@
 """One cgroup for each container, in every hierarchy that counts here: v1, hybrid and v2 alike (cgroups(7))."""
 
+import asyncio
 import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 #: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them.
@@ -41,24 +43,24 @@ class Cgroups:
         if wanted:
             (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
 
-    def make(self, id: str) -> list[int]:
-        """Makes the cgroup, sets its limits, and opens its `cgroup.procs` files: write "0" to join."""
-        fds: list[int] = []
-        try:
-            for root in self.roots:
-                folder = root / id
-                folder.mkdir(exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):  # only the pids hierarchy has it
-                    _write(folder / "pids.max", str(PIDS_MAX))
-                fds.append(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
-        except BaseException:
-            for fd in fds:
-                os.close(fd)
-            self.remove(id)
-            raise
-        return fds
+    def make(self, id: str) -> None:
+        """Makes the cgroup and sets its limits."""
+        for root in self.roots:
+            (root / id).mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # only the pids hierarchy has it
+                _write(root / id / "pids.max", str(PIDS_MAX))
 
-    def remove(self, id: str) -> None:
+    @contextlib.contextmanager
+    def opened(self, id: str) -> Iterator[list[int]]:
+        """The `cgroup.procs` files of a cgroup that was made: write "0" to join. Closed at the end."""
+        with contextlib.ExitStack() as descriptors:
+            fds = []
+            for root in self.roots:
+                fds.append(os.open(root / id / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+                descriptors.callback(os.close, fds[-1])
+            yield fds
+
+    async def remove(self, id: str) -> None:
         """Undoes `make`. The kernel may need a moment to let go of processes that have just ended."""
         for root in self.roots:
             deadline = time.monotonic() + 1
@@ -71,11 +73,11 @@ class Cgroups:
                 except OSError as error:
                     if error.errno != errno.EBUSY or time.monotonic() > deadline:
                         raise
-                    time.sleep(0.002)
+                    await asyncio.sleep(0.002)
 
-    def close(self) -> None:
-        """Takes the instance's own folders away, where no container is left in them."""
-        for root in self.roots:
+    def close(self, *, remove: bool) -> None:
+        """With `remove` the instance's own folders go, where no container is left in them."""
+        for root in self.roots if remove else ():
             with contextlib.suppress(OSError):
                 root.rmdir()
 

@@ -6,9 +6,7 @@ The same error is a Python exception here, `tinyo.v1.Error` inside streams and b
 
 import contextlib
 import errno
-import functools
-import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -83,29 +81,55 @@ class TinyoError(Exception):
         return result
 
 
-def answer_errors(method: Any) -> Any:
-    """Makes a method of a service (one answer, or a stream of them) end with the status of its error."""
+class AnswerErrors(grpc.aio.ServerInterceptor):
+    """Every call of ours (one answer, or a stream of them) ends with the status of its error."""
 
-    @contextlib.asynccontextmanager
-    async def answered(context: Context) -> AsyncIterator[None]:
-        try:
-            yield
-        except (TinyoError, OSError) as error:
-            await context.abort_with_status(TinyoError.of(error).to_status())
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        handler = await continuation(details)
+        if handler is None or not details.method.startswith(f"/{DOMAIN}."):
+            return handler
+        requests = "stream" if handler.request_streaming else "unary"
+        answers = "stream" if handler.response_streaming else "unary"
+        method = getattr(handler, f"{requests}_{answers}")
+        make = getattr(grpc, f"{requests}_{answers}_rpc_method_handler")
+        wrapped = _stream(method) if handler.response_streaming else _answer(method)
+        return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
-    if not inspect.isasyncgenfunction(method):
 
-        @functools.wraps(method)
-        async def answer(self: Any, request: Any, context: Context) -> Any:
-            async with answered(context):
-                return await method(self, request, context)
+def interceptors() -> list[grpc.aio.ServerInterceptor]:
+    """What stands between a server and its service."""
+    return [AnswerErrors()]
 
-        return answer
 
-    @functools.wraps(method)
-    async def stream(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
-        async with answered(context), contextlib.aclosing(method(self, request, context)) as answers:
+@contextlib.asynccontextmanager
+async def _answered(context: Context) -> AsyncIterator[None]:
+    try:
+        yield
+    except (TinyoError, OSError) as error:
+        await context.abort_with_status(TinyoError.of(error).to_status())
+
+
+def _answer(method: Any) -> Any:
+    async def answer(request: Any, context: Context) -> Any:
+        async with _answered(context):
+            return await method(request, context)
+
+    return answer
+
+
+def _stream(method: Any) -> Any:
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with _answered(context), contextlib.aclosing(method(request, context)) as answers:
             async for item in answers:
                 yield item
 
     return stream
+
+
+@contextlib.contextmanager
+def told(error: Error) -> Iterator[None]:
+    """What goes wrong in here becomes part of an answer."""
+    try:
+        yield
+    except (TinyoError, OSError) as caught:
+        error.CopyFrom(TinyoError.of(caught).to_proto())

@@ -1,32 +1,34 @@
 """Running a program in a running container: its pipes on one side, a bidirectional stream on the other."""
 
 import asyncio
+import contextlib
 import itertools
 import os
-import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import grpc
 from tinyo.runtime.v1.runtime_pb2 import ExecRequest, ExecStart
-from tinyo.v1.container_pb2 import ExitStatus
 from tinyo.v1.stream_pb2 import ExecOutput
 
-from tinyo_runtime.containers import Containers, explain, process_plan
+from tinyo_runtime import failures
+from tinyo_runtime.containers import Containers, process_plan
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.spawnclient import Process, SpawnError
+from tinyo_runtime.spawnclient import Process
 
 CHUNK = 32 * 1024
 _numbers = itertools.count(1)
 
 
-async def run(containers: Containers, requests: AsyncIterator[ExecRequest]) -> AsyncIterator[ExecOutput]:
+async def run(
+    containers: Containers, requests: AsyncIterator[ExecRequest]
+) -> AsyncGenerator[ExecOutput, None]:
     """Output as it comes, then the exit. A client that goes away takes the program with it."""
     first = await anext(aiter(requests), None)
     if first is None or first.WhichOneof("request") != "start":
         raise TinyoError(
             grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", "the first message must say what to run"
         )
-    process = await start(containers, first.start)
+    process = await started(containers, first.start)
     output: asyncio.Queue[ExecOutput | None] = asyncio.Queue(maxsize=8)  # a slow client slows the program
     tasks = [
         asyncio.ensure_future(drain(process.stdout, lambda data: ExecOutput(stdout=data), output)),
@@ -37,8 +39,7 @@ async def run(containers: Containers, requests: AsyncIterator[ExecRequest]) -> A
         for _ in ("stdout", "stderr"):
             while data := await output.get():
                 yield data
-        exit = await process.exited
-        yield ExecOutput(exit=ExitStatus(code=exit.code, signal=exit.signal))
+        yield ExecOutput(exit=await asyncio.shield(process.exited))
     finally:
         # Shielded: a client that has its answer may be gone before we are through.
         await asyncio.shield(asyncio.ensure_future(end(containers, process, tasks)))
@@ -46,44 +47,53 @@ async def run(containers: Containers, requests: AsyncIterator[ExecRequest]) -> A
 
 async def end(containers: Containers, process: Process, tasks: Sequence[asyncio.Future[None]]) -> None:
     """Whatever still goes on ends, and then the descriptors are closed."""
-    process.kill(signal.SIGKILL)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    containers.spawner.forget(process.id)
+    containers.spawner.keeper.end(process)
+
+
+async def started(containers: Containers, request: ExecStart) -> Process:
+    """Starts the program; one that nobody waits for any more when it has started ends."""
+    starting = asyncio.ensure_future(start(containers, request))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(lambda _: give_up(containers, starting))
+        raise
+
+
+def give_up(containers: Containers, starting: asyncio.Future[Process]) -> None:
+    """Ends what was started, if it was."""
+    if not starting.cancelled() and not starting.exception():
+        containers.spawner.keeper.end(starting.result())
 
 
 async def start(containers: Containers, request: ExecStart) -> Process:
     """Starts the program with the container's environment, user and cgroup."""
     container = containers.get(request.id)
     if not container.process:
-        message = f"container {container.config.spec.name!r} is not running: start it first"
-        raise TinyoError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            "CONTAINER_NOT_RUNNING",
-            message,
-            {"name": container.config.spec.name},
-        )
+        raise failures.not_running(container.config.spec.name)
     spec = type(container.config.spec)()
     spec.CopyFrom(container.config.spec)
     spec.env.update(request.exec.env)
     spec.workdir = request.exec.workdir or spec.workdir
     spec.user = request.exec.user or spec.user
     image = containers.images.get(container.config.image_digest)
-    cgroups = containers.cgroups.make(request.id)
-    plan = process_plan(spec, image) | {
-        "id": f"{request.id}.{next(_numbers)}.{os.getpid()}",
-        "argv": list(request.exec.command),
-        "container": 0,
-        "cgroups": list(range(1, 1 + len(cgroups))),
-    }
-    try:
-        return await containers.spawner.start(plan, [container.process.pidfd, *cgroups], keep=False)
-    except SpawnError as error:
-        raise explain(error, request.exec.command[0], spec) from error
-    finally:
-        for fd in cgroups:
-            os.close(fd)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(failures.explained(request.exec.command[0], spec))
+        try:
+            joined = stack.enter_context(containers.cgroups.opened(request.id))
+        except FileNotFoundError:  # it is being taken apart
+            raise failures.not_running(container.config.spec.name) from None
+        fds = [container.process.pidfd, *joined]
+        plan = process_plan(spec, image) | {
+            "id": f"{request.id}.{next(_numbers)}.{os.getpid()}",
+            "argv": list(request.exec.command),
+            "container": 0,
+            "cgroups": [fds.index(fd) for fd in joined],
+        }
+        return await containers.spawner.start(plan, fds, keep=False)
 
 
 async def drain(
@@ -112,8 +122,15 @@ async def feed(process: Process, requests: AsyncIterator[ExecRequest]) -> None:
             case "signal":
                 process.kill(request.input.signal)
             case "end_of_input":
-                process.close_stdin()
-    process.close_stdin()
+                close_input(process)
+    close_input(process)
+
+
+def close_input(process: Process) -> None:
+    """End of input."""
+    if process.stdin >= 0:
+        os.close(process.stdin)
+        process.stdin = -1
 
 
 async def write(process: Process, data: bytes) -> None:
@@ -124,7 +141,7 @@ async def write(process: Process, data: bytes) -> None:
         except BlockingIOError:
             await ready(process.stdin, asyncio.get_running_loop().add_writer)
         except BrokenPipeError:
-            process.close_stdin()
+            close_input(process)
 
 
 async def ready(fd: int, add: Callable[..., None]) -> None:

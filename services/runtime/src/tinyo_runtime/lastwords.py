@@ -11,8 +11,12 @@ import os
 import signal
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tinyo_runtime.spawner import syscalls
+from tinyo_runtime.spawner import protocol, syscalls
+
+if TYPE_CHECKING:
+    from tinyo_runtime.spawnclient import Process
 
 PR_SET_CHILD_SUBREAPER = 36
 PIDFD_INFO_EXIT = 0x8
@@ -33,6 +37,13 @@ def reap_session(session: int) -> None:
             with contextlib.suppress(ChildProcessError, ProcessLookupError):
                 if os.getsid(pid) == session:
                     os.waitid(os.P_PID, pid, os.WEXITED)
+
+
+def complete(message: protocol.Message, process: "Process") -> None:
+    """Says in a message `exited` what the spawner could not: it was never the parent of that process."""
+    if message["status"] < 0:
+        status, signaled = status_of(process.pid, process.pidfd) or (-1, False)
+        message |= {"status": status, "signaled": signaled}
 
 
 def status_of(pid: int, pidfd: int) -> tuple[int, bool] | None:

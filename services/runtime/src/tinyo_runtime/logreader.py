@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tinyo.v1.stream_pb2 import OUTPUT_STREAM_STDERR, OUTPUT_STREAM_STDOUT, LogEntry
 
@@ -27,7 +27,7 @@ async def read(container: Container, *, tail: int | None, follow: bool) -> Async
             if last:
                 yield list(last)
         while True:
-            ended = container.ended.is_set()
+            ended = container.process is None
             for batch in batches(file):
                 yield batch
             if not follow or ended:
@@ -62,11 +62,10 @@ def parse(line: bytes) -> LogEntry:
 
 async def grown(container: Container) -> None:
     """Returns when more was written, or the process has ended."""
-    waits = [asyncio.ensure_future(container.ended.wait())]
-    if container.log:
-        waits.append(asyncio.ensure_future(container.log.written.wait()))
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+    if container.ending and container.log:
+        written = asyncio.ensure_future(container.log.written.wait())
+        waits: list[asyncio.Future[Any]] = [container.ending, written]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            written.cancel()

@@ -5,19 +5,31 @@ of one whose rest follows. Bytes are kept as they are.
 """
 
 import asyncio
+import contextlib
 import os
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyo_runtime.spawnclient import Process
+
+if TYPE_CHECKING:
+    from tinyo_runtime.containers import Container
 
 #: Longest part of a line that is kept as one entry.
 MAX_LINE = 16 * 1024
 
 
+def keep(container: "Container", process: Process) -> None:
+    """Keeps what a process writes from now on; when it has ended, all that it wrote."""
+    container.log = LogWriter(process, container.folder / "log")
+    container.resources.push_async_callback(container.log.finish)
+
+
 class LogWriter:
     """Copies both pipes of a process into a file until both have ended."""
 
-    def __init__(self, process: Process, path: str) -> None:
+    def __init__(self, process: Process, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._open = {process.stdout: b"stdout", process.stderr: b"stderr"}
         self._rest = dict.fromkeys(self._open, b"")
@@ -53,7 +65,9 @@ class LogWriter:
             os.close(self._file)
             self.ended.set()
 
-    def close(self) -> None:
-        """Stops reading, whether or not the pipes have ended."""
+    async def finish(self) -> None:
+        """The process has ended: reads what is left in its pipes."""
+        with contextlib.suppress(TimeoutError):  # something outside of the container holds a pipe
+            await asyncio.wait_for(self.ended.wait(), 1)
         for fd in list(self._open):
             self._stop(fd)

@@ -8,39 +8,48 @@ a process that no record knows was started by a call that nobody will hear the a
 import asyncio
 import contextlib
 import os
-import shutil
-import signal
+from collections.abc import Iterator
 
 from tinyo.runtime.v1.record_pb2 import BootRecord
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_runtime import records
+from tinyo_runtime import records, trash
 from tinyo_runtime.containers import Container, Containers
 from tinyo_runtime.network import Adopted
-from tinyo_runtime.spawnclient import Exit, Process
+from tinyo_runtime.spawnclient import Process
 
 
-async def recover(containers: Containers) -> None:
-    """Brings `containers` to what is, and the network with it."""
-    shutil.rmtree(containers.folder.parent / "trash", ignore_errors=True)
-    found = list(records.load(containers.run))
-    for record in found:
-        id = record.state.config.id
-        container = Container(record.state, containers.folder / id, interface=record.interface)
-        container.ended.set()
-        containers.all[id] = container
-    await containers.spawner.open()
-    live = [record for record in found if record.state.phase in (v1.PHASE_RUNNING, v1.PHASE_STOPPING)]
-    await containers.network.open([adopted(record) for record in live])
-    for record in live:
-        resume(containers, record)
-    for id, process in list(containers.spawner.processes.items()):
-        if id not in containers.all or not containers.all[id].process:
-            process.kill(signal.SIGKILL)
+class Earlier:
+    """The containers of the last runtime, which `containers` has from now on."""
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+        self._records = list(records.load(containers.run))
+        trash.empty(containers.folder)
+        for record in self._records:
+            id = record.state.config.id
+            folder = containers.folder / "containers" / id
+            containers.all[id] = Container(record.state.config, folder, record.state, record.interface)
+
+    def living(self) -> Iterator[Adopted]:
+        """What the network has to know of those that lived when the last runtime ended."""
+        return map(adopted, self._live())
+
+    def resume(self) -> None:
+        """Takes over those that lived, and ends what nobody knows; the spawner and the network are open."""
+        for record in self._live():
+            resume(self._containers, record)
+        for id, process in list(self._containers.spawner.processes.items()):
+            if id not in self._containers.all or not self._containers.all[id].process:
+                self._containers.spawner.keeper.end(process)
+
+    def _live(self) -> list[BootRecord]:
+        phases = (v1.PHASE_RUNNING, v1.PHASE_STOPPING)
+        return [record for record in self._records if record.state.phase in phases]
 
 
 def adopted(record: BootRecord) -> Adopted:
-    """What the network has to know of a container that lived when the last runtime ended."""
+    """What the network has to know of a container."""
     spec = record.state.config.spec
     return Adopted(spec.name, record.state.address, record.interface, list(spec.ports))
 
@@ -50,13 +59,15 @@ def resume(containers: Containers, record: BootRecord) -> None:
     container = containers.all[record.state.config.id]
     name, endpoint = record.state.config.spec.name, containers.network.endpoint(adopted(record))
     container.resources.push_async_callback(containers.network.release, name, endpoint)
-    container.resources.callback(containers.cgroups.remove, record.state.config.id)
+    container.resources.push_async_callback(containers.cgroups.remove, record.state.config.id)
     process = containers.spawner.processes.get(record.state.config.id)
     if not process and records.start_ticks(record.state.pid) == record.start_ticks:
         process = take_orphan(containers, record)
     if not process:
-        process = Process(container.config.id, 0, -1, *pipes_to_nothing(), exited=asyncio.Future())
-        process.exited.set_result(Exit(-1, 0))
+        process = Process(container.config.id, 0, -1, *pipes_to_nothing())
+        containers.spawner.processes[process.id] = process
+        process.exited = asyncio.get_running_loop().create_future()
+        process.exited.set_result(v1.ExitStatus(code=-1))
     containers.running(container, process)
 
 
@@ -74,10 +85,8 @@ def take_orphan(containers: Containers, record: BootRecord) -> Process | None:
     with contextlib.suppress(ProcessLookupError):
         pidfd = os.pidfd_open(record.state.pid)
         if records.start_ticks(record.state.pid) == record.start_ticks:  # it was this one that we opened
-            process = Process(
-                container_id, record.state.pid, pidfd, *pipes_to_nothing(), exited=asyncio.Future()
-            )
-            containers.spawner.adopt(process)
+            process = containers.spawner.hold(container_id, record.state.pid, pidfd, *pipes_to_nothing())
+            containers.spawner.keeper.adopt(process)
             return process
         os.close(pidfd)
     return None

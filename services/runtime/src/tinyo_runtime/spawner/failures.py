@@ -1,10 +1,11 @@
 """What goes wrong, as data: in a process before it execs, in a clone, and in messages that are none."""
 
 import contextlib
+import errno
 import os
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def survived(spawner: "Spawner") -> Iterator[None]:
     except (ProtocolError, LookupError, TypeError, ValueError, OSError) as error:
         print(f"spawner: refused a message: {error!r}", file=sys.stderr, flush=True)
         spawner.disconnect()
+
+
+def too_large(data: bytes, fds: Sequence[int]) -> OSError:
+    """A message that the other side would refuse; an image's environment can make it so."""
+    return OSError(
+        errno.EMSGSIZE, f"{len(data)} bytes and {len(fds)} descriptors are too much for one message"
+    )
 
 
 @contextlib.contextmanager

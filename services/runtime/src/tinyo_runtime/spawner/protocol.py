@@ -26,11 +26,11 @@ def prepare(sock: socket.socket) -> None:
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
-    """Sends one message. ValueError when it is too large, BlockingIOError when the peer does not read."""
+    """Sends one message. OSError EMSGSIZE when it is too large, BlockingIOError when the peer does not read."""
     text = json.dumps({"v": VERSION, **message}, separators=(",", ":"), ensure_ascii=False)
     data = text.encode(errors="surrogatepass")  # as large as it came; json.loads takes it
     if len(data) > MAX_BYTES or len(fds) > MAX_FDS:
-        raise ValueError(f"{len(data)} bytes, {len(fds)} descriptors: too much for one message")
+        raise failures.too_large(data, fds)
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
 
 

@@ -1,0 +1,53 @@
+"""RuntimeService: the calls that a container comes and goes without."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Iterable
+
+from tinyo.runtime.v1 import runtime_pb2 as pb
+from tinyo.runtime.v1 import runtime_pb2_grpc
+from tinyo.v1.version_pb2 import Version
+
+from tinyo_runtime import execs, logreader
+from tinyo_runtime.containers import Containers
+from tinyo_runtime.errors import Context
+from tinyo_runtime.images import ImageStore
+from tinyo_runtime.pulls import described
+
+VERSION = Version(program="0.1.0", contract="v1.0", features=[])
+
+
+class Calls(runtime_pb2_grpc.RuntimeServiceServicer):
+    """Each call in the words of the contract; the work is done by the modules beside this one."""
+
+    containers: Containers
+    images: ImageStore
+
+    async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
+        return pb.GetVersionResponse(version=VERSION)
+
+    async def ListImages(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:
+        return pb.ListImagesResponse(images=map(described, self.images.list()))
+
+    async def RemoveImage(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageResponse:
+        in_use = {container.config.image_digest for container in self.containers.all.values()}
+        return pb.RemoveImageResponse(removed=self.images.remove(request.reference, in_use))
+
+    async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
+        calls = [(id, self.containers.start(id)) for id in request.ids]
+        return pb.StartResponse(results=await self.each(calls))
+
+    async def each(self, calls: Iterable[tuple[str, Awaitable[None]]]) -> list[pb.ContainerResult]:
+        raise NotImplementedError
+
+    async def Logs(self, request: pb.LogsRequest, context: Context) -> AsyncIterator[pb.LogsResponse]:
+        container = self.containers.get(request.id)
+        tail = request.tail if request.HasField("tail") else None
+        async for entries in logreader.read(container, tail=tail, follow=request.follow):
+            yield pb.LogsResponse(entries=entries)
+
+    async def Exec(
+        self, requests: AsyncIterator[pb.ExecRequest], context: Context
+    ) -> AsyncIterator[pb.ExecResponse]:
+        async with contextlib.aclosing(execs.run(self.containers, requests)) as outputs:
+            async for output in outputs:
+                yield pb.ExecResponse(output=output)

@@ -1,0 +1,82 @@
+"""What goes wrong with containers, in the user's words and with the field of the spec that is to blame."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+import grpc
+from tinyo.v1.container_pb2 import ContainerSpec
+
+from tinyo_runtime.errors import TinyoError
+
+FAILED = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class SpawnError(Exception):
+    """A step of the spawner failed: which, with what errno (0: none), about what."""
+
+    def __init__(self, step: str, errno: int, about: str) -> None:
+        super().__init__(f"{step}: {about}: {os.strerror(errno) if errno else ''}")
+        self.step, self.errno, self.about = step, errno, about
+
+
+def not_found(id: str) -> TinyoError:
+    """CONTAINER_NOT_FOUND."""
+    message = f"there is no container {id!r}"
+    return TinyoError(grpc.StatusCode.NOT_FOUND, "CONTAINER_NOT_FOUND", message, {"name": id})
+
+
+def not_running(name: str) -> TinyoError:
+    """CONTAINER_NOT_RUNNING."""
+    message = f"container {name!r} is not running: start it first"
+    return TinyoError(FAILED, "CONTAINER_NOT_RUNNING", message, {"name": name})
+
+
+def no_command() -> TinyoError:
+    """COMMAND_NOT_FOUND: there is none."""
+    message = "the image has no command: say `command` in the Statefile"
+    return TinyoError(FAILED, "COMMAND_NOT_FOUND", message, {"command": ""})
+
+
+def source_missing(index: int, source: str) -> TinyoError:
+    """MOUNT_SOURCE_MISSING, of the mount with that index."""
+    message = f"mount source {source} does not exist: make it, or say `create: true`"
+    field = f"mounts[{index}].source"
+    return TinyoError(FAILED, "MOUNT_SOURCE_MISSING", message, {"source": source}, field)
+
+
+def changes_gone(after: int, oldest: int) -> TinyoError:
+    """EVENTS_GONE: a watcher asks for what is no longer kept."""
+    message = f"changes after {after} are not kept: list, then watch"
+    return TinyoError(grpc.StatusCode.OUT_OF_RANGE, "EVENTS_GONE", message, {"oldest": str(oldest)})
+
+
+@contextlib.contextmanager
+def explained(program: str, spec: ContainerSpec) -> Iterator[None]:
+    """A step of the spawner that fails in here raises TinyoError."""
+    try:
+        yield
+    except SpawnError as error:
+        raise explain(error, program, spec) from error
+
+
+def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
+    """A failed step in the user's words, with the field of the spec that is to blame if one is."""
+    command = "command" if spec.command else ""
+    if error.step == "execute" and error.errno == errno.ENOENT:
+        message = f"command {program!r} was not found in the image"
+        return TinyoError(FAILED, "COMMAND_NOT_FOUND", message, {"command": program}, command)
+    if error.step == "execute" and error.errno in (errno.EACCES, errno.ENOEXEC):
+        message = f"command {program!r} cannot be executed: {os.strerror(error.errno)}"
+        return TinyoError(FAILED, "COMMAND_NOT_EXECUTABLE", message, {"command": program}, command)
+    what = {"step": error.step, "errno": str(error.errno), "object": error.about}
+    reason = f"{os.strerror(error.errno)}: {error.about}" if error.errno else error.about
+    message = f"the container could not {error.step.replace('_', ' ')}: {reason}"
+    if error.step == "enter_cwd" and spec.workdir:
+        message = f"the working directory {spec.workdir!r} cannot be entered: {os.strerror(error.errno)}"
+        return TinyoError(FAILED, "START_FAILED", message, what, "workdir")
+    if error.step == "drop_privileges" and error.about == spec.user:
+        message = f"the image knows no user or group {spec.user!r}"
+        return TinyoError(FAILED, "START_FAILED", message, what, "user")
+    return TinyoError(grpc.StatusCode.INTERNAL, "START_FAILED", message, what)
