@@ -8,12 +8,12 @@ import pytest
 
 from tests.support.clean import assert_clean, snapshot
 
-pytest_plugins = ["tests.support.cover"]
+pytest_plugins = ["tests.support.box", "tests.support.cover"]
 
 PR_SET_CHILD_SUBREAPER = 36
 HERE = Path(__file__).parent
 #: Tests that touch the machine.
-ON_THE_MACHINE = [HERE / name for name in ("integration", "e2e", "faults")]
+ON_THE_MACHINE = [HERE / name for name in ("attacks", "integration", "e2e", "faults")]
 
 
 def pytest_configure() -> None:

@@ -1,14 +1,12 @@
 """The spawner and its client on the real kernel: a root file system of busybox, no image, no network."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,116 +16,10 @@ from tinyo.runtime.v1.runtime_pb2 import ExecStart
 from tinyo.v1.container_pb2 import ExitStatus
 from tinyo_runtime import execs, lastwords
 from tinyo_runtime.failures import SpawnError
-from tinyo_runtime.spawnclient import Process, SpawnClient
 from tinyo_runtime.spawner import harden, mounts, protocol, syscalls
 
+from tests.support.box import Box, Exit, gone, state
 from tests.support.clean import links
-
-APPLETS = ("sh", "cat", "id", "mount", "echo", "true", "ps", "sleep", "ls", "grep", "readlink", "hostname")
-
-
-def Exit(code: int, signal: int) -> ExitStatus:
-    return ExitStatus(code=code, signal=signal)
-
-
-@pytest.fixture(scope="module")
-def netns() -> Iterator[int]:
-    """A network namespace that nobody else is in."""
-    found: list[int] = []
-
-    def make() -> None:
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        found.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    yield found[0]
-    os.close(found[0])
-
-
-class Box:
-    """One spawner, and a root file system for what it starts."""
-
-    def __init__(self, folder: Path, netns: int) -> None:
-        self.folder, self.netns = folder, netns
-        for name in ("layers/base/bin", "layers/base/etc", "containers/c/upper", "containers/c/work", "root"):
-            (folder / name).mkdir(parents=True)
-        base = folder / "layers/base"
-        (base / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
-        (base / "bin/busybox").chmod(0o755)
-        for applet in APPLETS:
-            (base / "bin" / applet).symlink_to("busybox")
-        (base / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n")
-        (base / "etc/group").write_text("wheel:x:10:root,bob\nstaff:x:50:\n")
-        self.client = SpawnClient(folder / "spawner.sock", folder / "root", ready=True)
-
-    def plan(self, id: str, *argv: str, **more: Any) -> protocol.Message:
-        plan = {
-            "id": id,
-            "argv": list(argv),
-            "env": ["PATH=/bin"],
-            "cwd": "/",
-            "user": "",
-            "cgroups": [],
-            "hostname": "box",
-            "netns": 0,
-            "layers_dir": str(self.folder / "layers"),
-            "layers": ["base"],
-            "upper": "../containers/c/upper",
-            "work": "../containers/c/work",
-            "mounts": [],
-        }
-        return plan | more
-
-    def joining(self, id: str, *argv: str) -> protocol.Message:
-        """A plan for a program in a container, whose pidfd is passed with it."""
-        container = {"cgroups": [], "container": 0}
-        return {"id": id, "argv": list(argv), "env": ["PATH=/bin"], "cwd": "/", "user": "", **container}
-
-    async def start(self, id: str, *argv: str, **more: Any) -> Process:
-        return await self.client.start(self.plan(id, *argv, **more), [self.netns], keep=True)
-
-    async def run(self, script: str, **more: Any) -> tuple[ExitStatus, str]:
-        """Exit and output (both streams) of a shell script in a container of its own."""
-        process = await self.start("run", "sh", "-c", f"exec 2>&1; {script}", **more)
-        exit = await asyncio.wait_for(process.exited, 20)
-        os.set_blocking(process.stdout, False)
-        output = os.read(process.stdout, 1 << 16).decode()
-        self.client.forget("run")
-        return exit, output
-
-    @property
-    def spawner_pid(self) -> int:
-        assert self.client.child
-        return self.client.child.pid
-
-    def children(self) -> list[int]:
-        """Process ids of the spawner's children; one of them may be ready for the next container."""
-        return [
-            *map(int, Path(f"/proc/{self.spawner_pid}/task/{self.spawner_pid}/children").read_text().split())
-        ]
-
-
-@pytest.fixture
-def box(tmp_path: Path, netns: int) -> Iterator[Callable[[Callable[[Box], Awaitable[None]]], None]]:
-    """Runs a coroutine with a box, and afterwards ends the box's spawner and what it started."""
-    made = Box(tmp_path, netns)
-
-    async def whole(test: Callable[[Box], Awaitable[None]]) -> None:
-        await made.client.open()
-        try:
-            await test(made)
-        finally:
-            asyncio.get_running_loop().remove_reader(made.client.sock)  # it starts no other
-            for process in made.client.processes.values():
-                process.kill(signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(made.spawner_pid, signal.SIGKILL)
-
-    mounts = Path("/proc/self/mountinfo").read_text()
-    yield lambda test: asyncio.run(whole(test))
-    assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
 def test_isolation_of_a_plain_container(box: Any) -> None:
@@ -211,23 +103,9 @@ def test_a_failed_step_is_named_and_leaves_nothing(box: Any, more: Any, step: st
     box(check)
 
 
-def state(pid: int) -> str:
-    """What a process does (proc_pid_stat(5)): "S" when it waits, "Z" when it has ended and nobody has waited."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def pipes() -> int:
     """How many descriptors of pipes we have."""
     return sum(link.startswith("pipe:") for link in links("/proc/self/fd"))
-
-
-async def gone(check: Callable[[], bool]) -> None:
-    """Waits (bounded) for what the spawner does after a message that has no answer."""
-    for _ in range(200):
-        if check():
-            return
-        await asyncio.sleep(0.01)
-    assert check()
 
 
 def test_exit_codes_and_signals(box: Any) -> None:

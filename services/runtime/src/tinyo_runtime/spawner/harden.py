@@ -3,6 +3,7 @@
 A container would run without any of this, and somebody in it would own the host.
 """
 
+import ctypes
 import errno
 import os
 import resource
@@ -32,9 +33,20 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
-SYS_capset, SYS_rt_sigaction, SYS_keyctl = {"x86_64": (126, 13, 250), "aarch64": (91, 134, 219)}[
-    os.uname().machine
-]
+SYS_capset, SYS_rt_sigaction, SYS_keyctl, SYS_seccomp = {
+    "x86_64": (126, 13, 250, 317),
+    "aarch64": (91, 134, 219, 277),
+}[os.uname().machine]
+
+#: By way into the kernel (AUDIT_ARCH_*): the number of add_key(2); request_key(2) and keyctl(2) follow it.
+KEY_CALLS = {
+    "x86_64": ((0xC000003E, 248), (0x40000003, 286)),
+    "aarch64": ((0xC00000B7, 217), (0x40000028, 309)),
+}[os.uname().machine]
+X32 = 1 << 30  # a bit in the numbers of x86-64's third way; nobody else has it
+BPF_LOAD, BPF_AND, BPF_JEQ, BPF_JGT, BPF_JGE, BPF_RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x06
+SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1, 4
+SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x00050000
 
 
 def protect_spawner() -> None:
@@ -82,6 +94,7 @@ def drop_privileges(user: str, env: dict[str, str]) -> None:
     sys.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
     sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
+    seccomp(without_keys())
     env.setdefault("HOME", home)
 
 
@@ -89,6 +102,24 @@ def check_options(options: str) -> None:
     """mount(2) cuts what does not fit into a page, in silence; the rest may name another container's folder."""
     if len(os.fsencode(options)) >= PAGE:
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), f"{len(options)} bytes of mount options")
+
+
+def without_keys() -> bytes:
+    """A filter in which the kernel has no keys(7): they have no namespace but the user's, so that root of a container
+    could read root's of the host (user-keyring(7)). Instructions of bpf(4): code, jump if true, if false, value."""
+    program = [(BPF_LOAD, 0, 0, 4)]  # struct seccomp_data: number, architecture
+    for architecture, first in KEY_CALLS:
+        program += [
+            (BPF_JEQ, 0, 6, architecture),
+            (BPF_LOAD, 0, 0, 0),
+            (BPF_AND, 0, 0, 0xFFFFFFFF ^ X32),
+            (BPF_JGE, 0, 1, first),
+            (BPF_JGT, 0, 1, first + 2),
+            (BPF_RETURN, 0, 0, SECCOMP_RET_ALLOW),
+            (BPF_RETURN, 0, 0, SECCOMP_RET_ERRNO | errno.ENOSYS),
+        ]
+    program.append((BPF_RETURN, 0, 0, SECCOMP_RET_ERRNO | errno.ENOSYS))
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
 def stay_inside() -> None:
@@ -113,3 +144,10 @@ def capset(mask: int) -> None:
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header, data = struct.pack("2I", 0x20080522, 0), struct.pack("6I", low, low, 0, high, high, 0)
     sys.syscall(SYS_capset, "capset", header, data)
+
+
+def seccomp(program: bytes) -> None:
+    """seccomp(2) with a program of bpf(4), for good; after no_new_privs. It slows nothing down that it lets pass."""
+    code = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HQ", len(program) // 8, ctypes.addressof(code))  # struct sock_fprog
+    sys.syscall(SYS_seccomp, "seccomp", SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, head)

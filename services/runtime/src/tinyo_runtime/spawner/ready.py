@@ -1,5 +1,6 @@
 """A process that waits for the next container, made while there is nothing else to do."""
 
+import contextlib
 import os
 import select
 import sys
@@ -45,5 +46,6 @@ class Ready:
         """Nobody needs it: without a plan it ends."""
         if self._process:
             self._process.close()
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED)
+            with contextlib.suppress(ChildProcessError):  # it was killed, and waited for, before
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED)
             self._process = None
