@@ -20,12 +20,10 @@ def hierarchies(mountinfo: str | None = None) -> list[Path]:
     for line in (mountinfo or Path("/proc/self/mountinfo").read_text()).splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
-        folder = Path(before.split(" ")[4])
-        if kind == "cgroup2":  # without controllers beside v1: nothing to gain, and joining it costs most
-            useful = bool((folder / "cgroup.controllers").read_text().strip())
-        else:
-            useful = kind == "cgroup" and bool(set(options.split(",")) & set(CONTROLLERS))
-        if useful:
+        folder, there = Path(before.split(" ")[4]), options.split(",") if kind == "cgroup" else []
+        if kind == "cgroup2":  # beside v1 it often has none of these, and joining it costs most
+            there = (folder / "cgroup.controllers").read_text().split()
+        if set(there) & set(CONTROLLERS):
             found.append(folder)
     return found
 
