@@ -110,10 +110,11 @@ def start_until_exit(channel: grpc.Channel, image: str, bundle: Path) -> None:
     *_, last = runtime.PullImage(PullImageRequest(reference=image))
     digest = last.image.digest
 
+    # As the node does: one stream for everything that happens.
+    changes = runtime.Watch(WatchRequest(after_sequence=runtime.List(ListRequest()).sequence))
+
     def through_the_service() -> None:
         id = secrets.token_hex(8)
-        after = runtime.List(ListRequest()).sequence
-        changes = runtime.Watch(WatchRequest(after_sequence=after))
         spec = ContainerSpec(name=id, image=image, command=["true"])
         config = ContainerConfig(id=id, cluster="default", image_digest=digest, spec=spec)
         (result,) = runtime.Create(CreateRequest(containers=[config], start=True)).results
@@ -122,7 +123,6 @@ def start_until_exit(channel: grpc.Channel, image: str, bundle: Path) -> None:
         for change in changes:
             if change.state.config.id == id and change.state.phase == PHASE_EXITED:
                 break
-        changes.cancel()
         runtime.Delete(DeleteRequest(ids=[id]))
 
     def by(program: str) -> Callable[[], None]:
@@ -134,6 +134,7 @@ def start_until_exit(channel: grpc.Channel, image: str, bundle: Path) -> None:
         Contender("crun run", by("crun")),
         Contender("runc run", by("runc")),
     )
+    changes.cancel()
 
 
 def list_containers(docker: list[str], statefile: Path) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class Containers:
         self.run, self.folder = Path(settings.run), Path(settings.state)
         (self.run / "root").mkdir(parents=True, exist_ok=True)
         self.spawner = SpawnClient(self.run / "spawner.sock", self.run / "root", ready=settings.ready != "0")
+        #: Deletes the files of containers that are gone.
+        self.sweeper = ThreadPoolExecutor(1)
         self.all: dict[str, Container] = {}
         self.changes = Changes()
 
@@ -136,7 +139,8 @@ class Containers:
         if container := self.all.get(id):
             async with container.lock:
                 await self._kill(container)
-                await asyncio.to_thread(shutil.rmtree, trash.moved(container.folder) or container.folder)
+                doomed = trash.moved(container.folder) or container.folder
+                trash.watch(self.sweeper.submit(shutil.rmtree, doomed))
                 records.remove(self.run, id)
                 if self.all.pop(id, None):
                     self.changes.add(container.state, deleted=True)
@@ -157,6 +161,7 @@ class Containers:
         idle = not self.spawner.processes
         await self.network.close(remove=idle)
         self.cgroups.close(remove=idle)
+        self.sweeper.shutdown()
 
 
 def process_plan(spec: v1.ContainerSpec, image: Image) -> dict[str, Any]:

@@ -1,7 +1,11 @@
 """Where a container's folder goes that is to be deleted: gone in one step, whenever the deleting ends."""
 
+import logging
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def moved(folder: Path) -> Path:
@@ -13,6 +17,13 @@ def moved(folder: Path) -> Path:
         folder.rename(doomed)
     doomed.mkdir(exist_ok=True)  # somebody else deleted it
     return doomed
+
+
+def watch(deleting: "Future[None]") -> None:
+    """Nobody waits for it; that it failed is said, and the next runtime tries again."""
+    deleting.add_done_callback(
+        lambda done: log.warning("not all was deleted: %s", done.exception()) if done.exception() else None
+    )
 
 
 def empty(state: Path) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from tinyo_runtime.spawner.process import Process
 
-#: Milliseconds without anything to do after which it is made.
-IDLE = 2
+#: Milliseconds without anything to do after which it is made: whoever starts a container has more to do then,
+#: and there are but so many processors.
+IDLE = 3
 
 
 class Ready:
@@ -18,13 +19,16 @@ class Ready:
     def __init__(self, make: Callable[[], Process]) -> None:
         self._make = make
         self._process: Process | None = None
+        #: The one before, which may still be on its way.
+        self._taken: Process | None = None
         self._wanted = "ready" in sys.argv[2:]
         self._may_fail = False
 
     @property
     def patience(self) -> int | None:
         """Milliseconds to wait for other things; None: for ever."""
-        return IDLE if self._wanted and not self._process and not self._may_fail else None
+        entering = self._taken is not None and self._taken.status >= 0
+        return IDLE if self._wanted and not (self._process or self._may_fail or entering) else None
 
     def make(self) -> None:
         """A good moment. If it fails, the next container's own try says why."""
@@ -37,6 +41,7 @@ class Ready:
     def take(self) -> Process | None:
         """The process, if there is one that did not fail."""
         process, self._process, self._may_fail = self._process, None, False
+        self._taken = process
         if process and select.select([process.status], [], [], 0)[0]:
             process.close()
             return None
