@@ -364,7 +364,7 @@ def test_only_root(environment: dict[str, str], tmp_path: Path) -> None:
     # In a user namespace that maps nobody; the interpreter may lie where only root can read it.
     script = (
         "import ctypes, sys; assert ctypes.CDLL(None).unshare(0x10000000) == 0\n"
-        "from tinyo_ctl.cli import main; sys.exit(main())"
+        "from tinyo_ctl.cli import run; run()"
     )
     for arguments, code in ((["ls"], 1), (["services", "stop"], 1), (["version"], 0), (["--help"], 0)):
         done = subprocess.run(

@@ -58,7 +58,7 @@ class Services:
             program.chmod(0o755)
 
     def begin(
-        self, *arguments: str, script: str = "from tinyo_ctl.cli import main; sys.exit(main())"
+        self, *arguments: str, script: str = "from tinyo_ctl.cli import run; run()"
     ) -> subprocess.Popen[str]:
         """`tinyo`, as if it were installed beside these programs; or another script."""
         script = f"import sys; sys.executable = {str(self.programs / 'python')!r}\n{script}"

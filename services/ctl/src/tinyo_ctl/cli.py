@@ -3,6 +3,7 @@
 import os
 import sys
 
+from tinyo_ctl import haste
 from tinyo_ctl.failures import Ending
 
 
@@ -22,3 +23,11 @@ def main() -> int:
 
                 return run(words, host)
     return ending.code
+
+
+def run() -> None:
+    """The program as it is installed."""
+    haste.begin()
+    code = main()
+    haste.leave(code)
+    sys.exit(code)
