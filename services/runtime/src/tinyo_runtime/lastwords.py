@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyo_runtime.spawner import protocol, syscalls
+from tinyo_runtime.spawner import harden, protocol
 
 if TYPE_CHECKING:
     from tinyo_runtime.spawnclient import Process
@@ -26,7 +26,7 @@ PIDFD_GET_INFO = 3 << 30 | PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11  # _IOWR(PIDFS
 
 def become_subreaper() -> None:
     """Orphans of our spawner become our children (PR_SET_CHILD_SUBREAPER(2const))."""
-    syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    harden.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def reap_session(session: int) -> None:

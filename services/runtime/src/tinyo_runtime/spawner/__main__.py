@@ -9,7 +9,6 @@ there. Without a runtime and without processes it ends. With `ready` a process w
 
 import contextlib
 import errno
-import gc
 import os
 import select
 import signal
@@ -173,16 +172,13 @@ class Spawner:
 
 
 def main() -> None:
-    """Sets up once what every child inherits: a private mount namespace, signals, no garbage collection."""
-    assert len(os.listdir("/proc/self/task")) == 1, "a spawner has one thread"
+    """Sets up once what every child inherits, a private mount namespace first of all."""
     sys.unshare(sys.CLONE_NEWNS)
     sys.mount("", "/", "", sys.MS_REC | sys.MS_SLAVE)
     harden.protect_spawner()
     listener = socket.socket(fileno=0)
     for reserved in (STATUS, PLANS):
         os.dup2(python.stderr.fileno(), reserved, inheritable=False)
-    gc.disable()
-    gc.freeze()
     Spawner(listener, python.argv[1]).run()
 
 

@@ -32,6 +32,8 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+sys.libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
 KEYCTL_JOIN_SESSION_KEYRING = 1
 SYS_capset, SYS_rt_sigaction, SYS_keyctl, SYS_seccomp = {
     "x86_64": (126, 13, 250, 317),
@@ -52,6 +54,7 @@ SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x00050000
 def protect_spawner() -> None:
     """In our mount namespace the interpreter cannot be written to (CVE-2019-5736); signals, umask and the number
     of open files are no matter of whoever started us."""
+    assert len(os.listdir("/proc/self/task")) == 1, "a spawner has one thread"
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, *IGNORED}:
         default_signal(number)
@@ -74,7 +77,7 @@ def protect_spawner() -> None:
 def be_unreadable() -> None:
     """Nobody inside of a container that we join may look at us before exec (CVE-2016-9962), nor we at the host's
     keys."""
-    sys.prctl(PR_SET_DUMPABLE, 0)
+    prctl(PR_SET_DUMPABLE, 0)
     sys.syscall(SYS_keyctl, "keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
@@ -85,15 +88,15 @@ def drop_privileges(user: str, env: dict[str, str]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
     for capability in range(LAST_CAPABILITY + 1):
         if not DEFAULT_CAPABILITIES >> capability & 1:
-            sys.prctl(PR_CAPBSET_DROP, capability)
+            prctl(PR_CAPBSET_DROP, capability)
     for fd in (0, 1, 2):  # so that /dev/stdout can be opened again by this user
         os.fchown(fd, uid, groups[0])
     os.setgroups(groups)
     os.setresgid(groups[0], groups[0], groups[0])
     os.setresuid(uid, uid, uid)
-    sys.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
-    sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
     seccomp(without_keys())
     env.setdefault("HOME", home)
 
@@ -137,6 +140,11 @@ def default_signals() -> None:
 def default_signal(number: int) -> None:
     """rt_sigaction(2) with SIG_DFL; also for 32 and 33, which the C library keeps to itself."""
     sys.syscall(SYS_rt_sigaction, f"signal {number}", number, bytes(32), None, 8)
+
+
+def prctl(option: int, *args: int) -> None:
+    """prctl(2)."""
+    sys.check(sys.libc.prctl(option, *args, *(0,) * (4 - len(args))), f"prctl {option}")
 
 
 def capset(mask: int) -> None:

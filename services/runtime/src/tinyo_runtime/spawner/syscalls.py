@@ -43,7 +43,6 @@ libc = ctypes.PyDLL(None, use_errno=True)
 # A register holds a number or an address: c_void_p takes int, bytes, None and arrays, in 64 bits.
 libc.syscall.restype = ctypes.c_long
 libc.syscall.argtypes = [ctypes.c_long] + [ctypes.c_void_p] * 6
-libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 
 
@@ -130,8 +129,3 @@ def openat2(fd: int, path: str, flags: int, resolve: int) -> int:
     """openat2(2)."""
     how = struct.pack("3Q", flags | os.O_CLOEXEC, 0, resolve)
     return syscall(SYS_openat2, path, fd, path_bytes(path), how, len(how))
-
-
-def prctl(option: int, *args: int) -> None:
-    """prctl(2)."""
-    check(libc.prctl(option, *args, *(0,) * (4 - len(args))), f"prctl {option}")
