@@ -271,3 +271,9 @@ def succeeds(check: object) -> bool:
         return bool(check())
     except grpc.RpcError:
         return False
+
+
+def test_sockets_are_for_their_owner_alone(instance: Instance) -> None:
+    assert instance.run.stat().st_mode & 0o777 == 0o700
+    for socket in instance.run.glob("*.sock"):
+        assert socket.stat().st_mode & 0o777 == 0o600, socket

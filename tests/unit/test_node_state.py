@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
+from tinyo.v1 import event_pb2 as ev
 from tinyo_node import history
 from tinyo_node.cluster import State
 from tinyo_node.errors import TinyoError
@@ -31,10 +32,11 @@ def with_state(tmp_path: Path) -> Callable[[Test], None]:
     return lambda test: asyncio.run(whole(test))
 
 
-def fill_disk(table: Table) -> None:
-    """No page more."""
+def fill_disk(table: Table) -> int:
+    """No page more than there are."""
     (pages,) = table.writer.execute("PRAGMA page_count").fetchone()
     table.writer.execute(f"PRAGMA max_page_count = {pages}")
+    return int(pages)
 
 
 def asked(*names: str, image: str = "alpine", origin: str = "/a.yml") -> pb.ApplyRequest:
@@ -117,5 +119,39 @@ def test_events_that_are_gone_are_said_to_be(with_state: Callable[[Test], None])
             with pytest.raises(TinyoError) as caught:
                 state.log.read(after)
             assert caught.value.metadata == {"oldest": "4"}
+
+    with_state(check)
+
+
+def test_a_status_that_cannot_be_written_is_told_again(with_state: Callable[[Test], None]) -> None:
+    async def check(state: State) -> None:
+        _, (web,) = await state.apply(asked("web"))
+        pages = fill_disk(state.table)
+        web.status.phase = v1.PHASE_RUNNING
+        with pytest.raises(OSError):
+            await state.write([web], ev.Event(reason=ev.EVENT_REASON_RUNNING, message="x" * 100_000))
+        assert web.status.phase == v1.PHASE_PENDING, "else nobody would see that it is to be told"
+        state.table.writer.execute(f"PRAGMA max_page_count = {pages + 1000}")
+        web.status.phase = v1.PHASE_RUNNING
+        await state.write([web], ev.Event(reason=ev.EVENT_REASON_RUNNING))
+        told = state.log.read(0)
+        assert told[-1].reason == ev.EVENT_REASON_RUNNING
+        assert state.log.read(told[-2].sequence) == [told[-1]], "the number that was lost is not missed"
+
+    with_state(check)
+
+
+def test_every_address_is_every_address(with_state: Callable[[Test], None]) -> None:
+    def publish(name: str, host_ip: str) -> pb.ApplyRequest:
+        request = asked(name)
+        request.containers[0].ports.add(host_port=80, container_port=80, host_ip=host_ip)
+        return request
+
+    async def check(state: State) -> None:
+        await state.apply(publish("one", "0.0.0.0"))
+        accepted, _ = await state.apply(publish("one", ""))
+        assert accepted.changes[0].action == pb.CHANGE_ACTION_NONE
+        with pytest.raises(TinyoError, match="container 'one'"):
+            await state.apply(publish("two", "127.0.0.1"))
 
     with_state(check)

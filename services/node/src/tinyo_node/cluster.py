@@ -71,7 +71,8 @@ class State:
                 path = f"clusters/{container.cluster}/containers/{container.spec.name}"
                 changes[path] = current.SerializeToString() if current else None
             self.log.note(changes, container, news)
-        await self.table.write(changes.items())
+        with undo.unwritten(self, containers):
+            await self.table.write(changes.items())
         self.log.wake()
         for container in containers:
             self.touch(key_of(container))

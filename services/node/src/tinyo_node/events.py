@@ -85,12 +85,14 @@ class EventLog:
         self._news = asyncio.Event()
 
     def read(self, after: int) -> list[ev.Event]:
-        """The next durable events after a number, some at a time; 0 means the oldest. EVENTS_GONE when some are missing."""
+        """The next durable events after a number, some at a time; 0 means the oldest. EVENTS_GONE when some were
+        deleted since; a number that nobody ever got, because it could not be written, is not missed."""
         query = "SELECT value FROM entries WHERE key > ? AND key GLOB 'events/*' ORDER BY key LIMIT ?"
         rows = self._table.reader.execute(query, (path(after), BATCH))
         events = [ev.Event.FromString(value) for (value,) in rows]
         oldest = events[0].sequence if events else max(1, self.newest - self.kept + 1)
-        if after > self.newest or (after and events and oldest != after + 1):
+        deleted = 0 < after < self.newest - self.kept and oldest != after + 1
+        if after > self.newest or deleted:
             message = (
                 f"events after {after} cannot be had: kept are {oldest} to {self.newest}; list, then watch"
             )

@@ -71,6 +71,7 @@ async def serve(state: str, run: str, runtime: str) -> None:
         await endpoint.add_standard_services(server)
         server.add_insecure_port(f"unix:{path}")
         await server.start()
+        path.chmod(0o600)
         work = asyncio.create_task(reconciler.follow())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)

@@ -28,6 +28,7 @@ def complete(state: "State", request: pb.ApplyRequest) -> None:
     for index, spec in enumerate(specs):
         for port in spec.ports:
             port.protocol = port.protocol or PROTOCOL_TCP
+            port.host_ip = "" if port.host_ip == "0.0.0.0" else port.host_ip  # every address
         for field, text in check(spec):
             violations.setdefault(f"containers[{index}].{field}", text)
     names = [spec.name for spec in specs]

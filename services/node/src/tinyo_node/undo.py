@@ -1,7 +1,7 @@
 """A write that fails is undone in memory."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tinyo.v1.container_pb2 import Container
@@ -22,4 +22,18 @@ def on_failure(state: "State", wanted: "Mapping[Key, Container | None]") -> Iter
                 state.containers.pop(key, None)
                 if container:
                     state.containers[key] = container
+        raise
+
+
+@contextlib.contextmanager
+def unwritten(state: "State", containers: Iterable[Container]) -> Iterator[None]:
+    """What cannot be written is in memory as it was written last, so that the next look sees what is to be done."""
+    try:
+        yield
+    except OSError:
+        for container in containers:
+            for value in state.table.read(f"clusters/{container.cluster}/containers/{container.spec.name}"):
+                written = Container.FromString(value)
+                if written.id == container.id:
+                    container.CopyFrom(written)
         raise

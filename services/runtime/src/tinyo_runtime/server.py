@@ -81,8 +81,10 @@ async def serve(config: settings.Settings) -> None:
     server = grpc.aio.server(interceptors=errors.interceptors(), options=standard.OPTIONS)
     runtime_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimeService(containers, images), server)
     await standard.add_to(server, "tinyo.runtime.v1.RuntimeService")
-    server.add_insecure_port(f"unix:{config.run}/runtime.sock")
+    path = Path(config.run, "runtime.sock")
+    server.add_insecure_port(f"unix:{path}")
     await server.start()
+    path.chmod(0o600)
     notify("READY=1")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -74,6 +74,7 @@ class SpawnClient:
         command = [sys.executable, "-I", "-S", str(program), *self.arguments]
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(str(self.path))
+            self.path.chmod(0o600)
             listener.listen(1)
             self.child = subprocess.Popen(
                 command, stdin=listener.fileno(), start_new_session=True, cwd="/", env={"LANG": "C.UTF-8"}
