@@ -6,6 +6,7 @@ containers, host and neighbour in one process.
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import secrets
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UDP, Port
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.network import Adopted, Endpoint, Network
+from tinyo_runtime.network import Adopted, Endpoint, Network, firewall
 from tinyo_runtime.settings import Settings
 from tinyo_runtime.spawner import syscalls
 
@@ -160,7 +161,24 @@ class Lan:
 
 
 @pytest.fixture
-def lan(tmp_path: Path) -> Iterator[Callable[[Callable[[Lan], Awaitable[None]]], None]]:
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A network namespace that plays the host, so that nobody else's is touched; what is left in it is a leak."""
+    with inside(None):
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        ip("link set lo up")
+        nftables = ctypes.c_void_p(
+            firewall.lib.nft_ctx_new(0)
+        )  # it belongs to the namespace in which it is made
+        firewall.lib.nft_ctx_buffer_error(nftables)
+        monkeypatch.setattr(firewall, "context", nftables)
+        baseline = snapshot()
+        yield
+        assert_clean(baseline)
+        firewall.lib.nft_ctx_free(nftables)
+
+
+@pytest.fixture
+def lan(host: None, tmp_path: Path) -> Iterator[Callable[[Callable[[Lan], Awaitable[None]]], None]]:
     """Runs a coroutine with a network that is open, and closes that."""
     made = Lan(tmp_path)
 
