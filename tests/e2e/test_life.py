@@ -277,3 +277,19 @@ def test_sockets_are_for_their_owner_alone(instance: Instance) -> None:
     assert instance.run.stat().st_mode & 0o777 == 0o700
     for socket in instance.run.glob("*.sock"):
         assert socket.stat().st_mode & 0o777 == 0o600, socket
+
+
+def test_who_is_not_root_finds_a_root_that_is_open(client: Client, image: str, tmp_path: Path) -> None:
+    """Folders and files that we make for a container are for its users, whatever umask the runtime has."""
+    spec = shell("web", image)
+    spec.user = "65534:65534"
+    spec.mounts.add(source=str(tmp_path / "made/here"), target="/data", create=True)
+    client.up(spec)
+    script = "stat -c %a / /data /etc/hosts; cat /etc/hosts /etc/hostname /etc/resolv.conf > /dev/null; id -u"
+    assert client.run("web", "sh", "-c", script) == (0, b"755\n755\n644\n65534\n", b"")
+
+
+def test_the_root_is_as_the_image_has_it(client: Client, image: str) -> None:
+    host, extra = image.rpartition("/")[0], images.layer(images.folder(".", mode=0o711))
+    client.up(shell("web", images.busybox_image(host, "root", [extra])))
+    assert client.run("web", "stat", "-c", "%a", "/")[1] == b"711\n"

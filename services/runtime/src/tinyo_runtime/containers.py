@@ -70,10 +70,11 @@ class Containers:
     async def create(self, config: ContainerConfig, *, start: bool) -> None:
         """Makes the folder. The same id again is the same container."""
         if config.id not in self.all:
-            self.images.get(config.image_digest)
-            folder = self.folder / "containers" / config.id
+            image, folder = self.images.get(config.image_digest), self.folder / "containers" / config.id
             for name in WRITABLE:  # there already after a reboot
                 (folder / name).mkdir(parents=True, exist_ok=True)
+            for top in image.layers[:1]:  # the root looks as the topmost layer has it
+                shutil.copymode(self.folder / "layers" / top, folder / "upper")
             container = Container(config, folder, ContainerState(config=config))
             self.all[config.id] = container
             self.changed(container, v1.PHASE_CREATED)

@@ -72,6 +72,8 @@ class RuntimeService(calls.Calls, runtime_pb2_grpc.RuntimeServiceServicer):
 
 async def serve(config: settings.Settings) -> None:
     """Runs until SIGTERM or SIGINT. Containers are not touched by either."""
+    for folder in (config.run, config.state):
+        Path(folder).mkdir(0o700, parents=True, exist_ok=True)
     images = ImageStore(Path(config.state), insecure=frozenset(config.insecure_registries.split(",")) - {""})
     containers = Containers(config, images, Network(config))
     earlier = recover.Earlier(containers)
@@ -107,6 +109,6 @@ def main() -> None:
     config = settings.load()
     standard.need_root()
     standard.open_many()
-    os.umask(0o077)
+    os.umask(0o022)  # containers see folders and files that we make
     lastwords.become_subreaper()
     asyncio.run(serve(config))

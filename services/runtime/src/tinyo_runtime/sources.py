@@ -19,9 +19,10 @@ def prepare(folder: Path, spec: ContainerSpec, address: str) -> list[Mount]:
             os.makedirs(mount.source, exist_ok=True)
         elif not os.path.exists(mount.source):
             raise failures.source_missing(index, mount.source)
+    resolv = Path("/etc/resolv.conf")
     resolvers = [
         line
-        for line in Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
+        for line in (resolv.read_text(errors="replace").splitlines() if resolv.exists() else [])
         if not line.startswith(("nameserver 127.", "nameserver ::1"))  # the host's own, out of reach
     ]
     files = {
