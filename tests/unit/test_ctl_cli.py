@@ -359,6 +359,21 @@ def test_a_reader_that_goes_away_is_no_error(environment: dict[str, str], node: 
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("command", (["version"], ["completion", "bash"]))
+def test_a_full_disk_behind_the_output_is_said(environment: dict[str, str], command: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [TINYO, *command],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 1
+    assert done.stderr.endswith("tinyo: the output cannot be written: No space left on device\n")
+
+
 def test_only_root(environment: dict[str, str], tmp_path: Path) -> None:
     nobody = {key: value for key, value in environment.items() if key != "TINYO_HOST"}
     # In a user namespace that maps nobody; the interpreter may lie where only root can read it.

@@ -4,6 +4,7 @@
 130 interrupted.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -50,10 +51,16 @@ class Ending:
             case Failure():
                 print(f"{error.prefix}{error}", file=sys.stderr)
                 self.code = error.exit_code
+            case SystemExit(code=int(code)):  # argparse has said why
+                self.code = code
             case KeyboardInterrupt():
                 self.code = 130
             case BrokenPipeError():
                 # Who read the output has gone; at exit, Python would fail once more to write what is left.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                self.code = 1
+            case OSError(errno=errno.ENOSPC | errno.EIO | errno.EFBIG, filename=None):  # a print's
+                print(f"tinyo: the output cannot be written: {error.strerror}", file=sys.stderr)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 self.code = 1
             case _:

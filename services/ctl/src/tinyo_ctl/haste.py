@@ -20,4 +20,7 @@ def leave(code: int) -> NoReturn:
         sys.stderr.flush()
     except BrokenPipeError:  # who read the output has gone
         code = code or 1
+    except OSError as error:
+        os.write(2, f"tinyo: the output cannot be written: {error.strerror}\n".encode())
+        code = code or 1
     os._exit(code)
