@@ -62,10 +62,12 @@ def test_the_image_of_a_container_that_the_runtime_forgot_stays(
     (tmp_path / "web.yml").write_text(f"container: {reference}\n")
     instance.cli("+", str(tmp_path / "web.yml"))
     instance.cli("stop", "web", "-t", "0")
+    instance.stop("tinyo-node")
     instance.stop("tinyo-runtime")
     (record,) = (instance.run / "containers").iterdir()
     record.unlink()
     instance.start("tinyo-runtime")
+    instance.start("tinyo-node")
     assert instance.cli("image", "prune", "-a").stdout == "0 B freed\n"
     instance.cli("start", "web")
     assert instance.cli("exec", "web", "--", "echo", "alive").stdout == "alive\n"

@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import Image, ImageStore, audit, catalog, details, usage
+from tinyo_runtime.images.names import REF_NAME
 from tinyo_runtime.images.prune import GRACE, InUse, prune
 
 from tests.support.images import (
@@ -355,7 +356,7 @@ def test_documents_that_are_none_hurt_nobody(tmp_path: Path, document: bytes) ->
     entry = {
         "digest": digest(document),
         "size": len(document),
-        "annotations": {catalog.names.REF_NAME: "x:1"},
+        "annotations": {REF_NAME: "x:1"},
     }
     put(tmp_path, entry, {"digest": "../../x"}, {"annotations": 3}, blobs=(document,))
 
@@ -379,11 +380,14 @@ def test_sizes_that_no_disk_has(tmp_path: Path) -> None:
     manifest = json.loads(built.blobs[built.descriptor["digest"]])
     manifest["layers"][0]["size"] = 10**40
     data = json.dumps(manifest).encode()
-    put(tmp_path, {"digest": digest(data), "size": len(data)}, blobs=(data, *built.blobs.values()))
+    annotations = {REF_NAME: "half\ud800"}
+    entry = {"digest": digest(data), "size": len(data), "annotations": annotations}
+    put(tmp_path, entry, blobs=(data, *built.blobs.values()))
 
     async def use(store: ImageStore) -> None:
         held, _, (only,) = await details.inspect(store, digest(data))
         assert only.size_bytes == 2**63 - 1 == details.described(held.image).size_bytes
+        assert details.described(held.image).references == ["half\\ud800"]
         (found,) = await problems(store)
         assert "bytes instead of 1000000" in found
 

@@ -19,7 +19,8 @@ UNPACKED = "tinyo.unpacked"
 def name_of(entry: Document) -> str:
     """The reference that an entry has, or nothing."""
     annotations = entry.get("annotations")
-    return str(annotations.get(REF_NAME, "")) if isinstance(annotations, dict) else ""
+    name = str(annotations.get(REF_NAME, "")) if isinstance(annotations, dict) else ""
+    return name.encode(errors="backslashreplace").decode()  # JSON may hold half of a surrogate pair
 
 
 def is_ours(entry: Document) -> bool:
