@@ -273,8 +273,9 @@ def test_an_image_that_skopeo_put_there(tmp_path: Path, several: bool) -> None:
         assert json.loads(configuration)["config"]["Cmd"] == ["/bin/sh"]
         assert not only.HasField("unpacked_bytes") and only.size_bytes > 100_000
         assert await problems(store) == await problems(store, "demo:1") == []
-        tagged = details.tag(store, "demo:1", "localhost/demo")
-        assert tagged.image.references == (*("demo:1",), "localhost/demo:latest")
+        tagged, complete = details.tag(store, "demo:1", "localhost/demo")
+        assert complete == "localhost/demo:latest"
+        assert tagged.image.references == ("demo:1", complete)
         pulled = await store.pull("localhost/demo")
         assert pulled.digest == digest and catalog.held(store)[0].complete
         assert await problems(store) == []

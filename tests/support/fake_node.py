@@ -205,7 +205,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
 
     def TagImage(self, request: pb.TagImageRequest, context: Any) -> pb.TagImageResponse:
         self.note(request, context)
-        return pb.TagImageResponse(image=Image(references=[request.new_reference], digest="sha256:00"))
+        return pb.TagImageResponse(
+            image=Image(digest="sha256:00"), reference=f"x.test/{request.new_reference}"
+        )
 
     def PruneImages(self, request: pb.PruneImagesRequest, context: Any) -> pb.PruneImagesResponse:
         self.note(request, context)

@@ -93,7 +93,7 @@ def test_history_is_newest_first(tinyo: Run, node: FakeNode) -> None:
 
 
 def test_tag(tinyo: Run, node: FakeNode) -> None:
-    assert tinyo("tag", "a:1", "b:2").stdout == "✓ b:2  sha256:00\n"
+    assert tinyo("tag", "a:1", "b:2").stdout == "✓ x.test/b:2  sha256:00\n"
     assert node.requests == [pb.TagImageRequest(reference="a:1", new_reference="b:2")]
 
 

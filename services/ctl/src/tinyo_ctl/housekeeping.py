@@ -15,8 +15,8 @@ def tag(options: argparse.Namespace) -> int:
     """`tinyo image tag`."""
     with node(options.host) as calls:
         request = api.TagImageRequest(reference=options.reference, new_reference=options.new)
-        image = calls.TagImage(request).image
-    succeed(safe(options.new), image.digest)
+        tagged = calls.TagImage(request)
+    succeed(safe(tagged.reference), safe(tagged.image.digest))
     return 0
 
 
@@ -48,7 +48,7 @@ def usage(options: argparse.Namespace) -> int:
         all = calls.MeasureImages(api.MeasureImagesRequest())
     rows = [
         (
-            called(one.image),
+            ", ".join(one.image.references) or "<none>",
             one.image.digest[:19],
             size(one.own_bytes),
             size(one.shared_bytes),

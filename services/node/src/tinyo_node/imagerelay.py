@@ -38,7 +38,7 @@ class ImageRelay:
         theirs = await self.runtime.TagImage(
             rt.TagImageRequest(reference=request.reference, new_reference=request.new_reference)
         )
-        return pb.TagImageResponse(image=theirs.image)
+        return pb.TagImageResponse(image=theirs.image, reference=theirs.reference)
 
     async def PruneImages(self, request: pb.PruneImagesRequest, context: Context) -> pb.PruneImagesResponse:
         theirs = await self.runtime.PruneImages(

@@ -36,8 +36,8 @@ class ImageCalls:
         )
 
     async def TagImage(self, request: pb.TagImageRequest, context: Context) -> pb.TagImageResponse:
-        held = details.tag(self.images, request.reference, request.new_reference)
-        return pb.TagImageResponse(image=described(held.image, complete=held.complete))
+        held, complete = details.tag(self.images, request.reference, request.new_reference)
+        return pb.TagImageResponse(image=described(held.image, complete=held.complete), reference=complete)
 
     async def PruneImages(self, request: pb.PruneImagesRequest, context: Context) -> pb.PruneImagesResponse:
         removed, freed = await prune(

@@ -39,14 +39,14 @@ async def inspect(images: "Shelf", reference: str) -> tuple[catalog.Held, str, l
     return held, text, layers
 
 
-def tag(images: "Shelf", reference: str, new: str) -> catalog.Held:
-    """Gives an image one more name; whatever had that loses it. Raises TinyoError."""
+def tag(images: "Shelf", reference: str, new: str) -> tuple[catalog.Held, str]:
+    """Gives an image one more name, also in its complete form; whatever had that loses it. Raises TinyoError."""
     complete = Reference.parse(new)
     if complete.digest:
         raise failures.no_name(new)
     held = catalog.find(images, reference)
     names.tag(images, complete, held.image.digest)
-    return catalog.find(images, str(complete))
+    return catalog.find(images, str(complete)), str(complete)
 
 
 def described(image: Image, *, complete: bool = True) -> v1.Image:
