@@ -21,7 +21,7 @@ from tinyo.node.v1 import node_pb2_grpc
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
-from tinyo.v1.image_pb2 import Image, LayerProgress, PullProgress
+from tinyo.v1.image_pb2 import Image, ImageDetails, ImageUsage, LayerProgress, PullProgress
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
 
@@ -57,6 +57,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.gate = threading.Event()
         self.gate.set()
         self.entries: list[LogEntry] = []
+        self.details = ImageDetails()
+        self.prunable: list[Image] = []
+        self.findings: list[pb.VerifyImagesResponse] = []
         self.refusal: status_pb2.Status | None = None
 
     def __enter__(self) -> Self:
@@ -195,6 +198,31 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def RemoveImage(self, request: pb.RemoveImageRequest, context: Any) -> pb.RemoveImageResponse:
         self.note(request, context)
         return pb.RemoveImageResponse(removed=[request.reference])
+
+    def InspectImage(self, request: pb.InspectImageRequest, context: Any) -> pb.InspectImageResponse:
+        self.note(request, context)
+        return pb.InspectImageResponse(details=self.details)
+
+    def TagImage(self, request: pb.TagImageRequest, context: Any) -> pb.TagImageResponse:
+        self.note(request, context)
+        return pb.TagImageResponse(
+            image=Image(digest="sha256:00"), reference=f"x.test/{request.new_reference}"
+        )
+
+    def PruneImages(self, request: pb.PruneImagesRequest, context: Any) -> pb.PruneImagesResponse:
+        self.note(request, context)
+        return pb.PruneImagesResponse(removed=self.prunable, freed_bytes=2500 * len(self.prunable))
+
+    def MeasureImages(self, request: pb.MeasureImagesRequest, context: Any) -> pb.MeasureImagesResponse:
+        self.note(request, context)
+        usage = ImageUsage(image=Image(references=["a:1"], digest="sha256:00"), own_bytes=1000, in_use=True)
+        return pb.MeasureImagesResponse(images=[usage], blob_bytes=400, layer_bytes=600, prunable_bytes=7)
+
+    def VerifyImages(
+        self, request: pb.VerifyImagesRequest, context: Any
+    ) -> Iterator[pb.VerifyImagesResponse]:
+        self.note(request, context)
+        yield from self.findings
 
 
 def differ(one: Message, other: Message, field: str) -> bool:

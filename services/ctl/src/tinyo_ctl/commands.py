@@ -167,6 +167,61 @@ COMMANDS = (
         [flag("references", nargs="+", metavar="IMAGE", help="reference or digest")],
     ),
     Command(
+        ("image inspect",),
+        "show what an image is, as JSON",
+        "inspection:inspect",
+        "  tinyo image inspect alpine            by reference, or by digest\n"
+        "  tinyo image inspect alpine | jq .config",
+        [flag("reference", metavar="IMAGE", help="reference or digest")],
+    ),
+    Command(
+        ("image history",),
+        "show how an image was made, the newest step first",
+        "inspection:history",
+        "  tinyo image history alpine",
+        [flag("reference", metavar="IMAGE", help="reference or digest")],
+    ),
+    Command(
+        ("image tag",),
+        "give an image a further reference",
+        "housekeeping:tag",
+        "  tinyo image tag alpine registry.example.com/team/base:1",
+        [
+            flag("reference", metavar="IMAGE", help="reference or digest"),
+            flag("new", metavar="NEW", help="the further reference; an image that had it loses it"),
+        ],
+    ),
+    Command(
+        ("image prune",),
+        "remove images that nobody needs",
+        "housekeeping:prune",
+        "  tinyo image prune                     those without a reference, and what is left of others\n"
+        "  tinyo image prune -a -f               all that no container uses, without asking",
+        [
+            flag(
+                "-a",
+                "--all",
+                action="store_true",
+                help="also those with a reference, unless a container uses them",
+            ),
+            flag("-f", "--force", action="store_true", help="do not ask (asked is only on a terminal)"),
+        ],
+    ),
+    Command(
+        ("image du",),
+        "show what images take on the disk",
+        "housekeeping:usage",
+        "  tinyo image du                        what several images share is there once",
+    ),
+    Command(
+        ("image verify",),
+        "read images again and look for damage",
+        "housekeeping:verify",
+        "  tinyo image verify                    all; exit code 1 names what is corrupt\n"
+        "  tinyo image verify alpine             then `tinyo image pull alpine` fetches that again",
+        [flag("references", nargs="*", metavar="IMAGE", help="reference or digest (default: all)")],
+    ),
+    Command(
         ("services start",),
         "start the services",
         "daemons:start",

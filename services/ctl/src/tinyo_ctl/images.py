@@ -16,7 +16,12 @@ def show(options: argparse.Namespace) -> int:
     with node(options.host) as calls:
         images = calls.ListImages(api.ListImagesRequest()).images
     rows = [
-        (reference, one.digest[:19], one.platform, size(one.size_bytes))
+        (
+            reference,
+            one.digest[:19],
+            one.platform,
+            size(one.size_bytes) + (", not unpacked" if one.incomplete else ""),
+        )
         for one in images
         for reference in (one.references or ["<none>"])
     ]

@@ -1,9 +1,10 @@
 """The calls of NodeService that bring nothing up and take nothing away."""
 
 from tinyo_node.following import Following
+from tinyo_node.imagerelay import ImageRelay
 from tinyo_node.lifecycle import Lifecycle
 from tinyo_node.relay import Relay
 
 
-class Calls(Following, Lifecycle, Relay):
+class Calls(Following, Lifecycle, Relay, ImageRelay):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

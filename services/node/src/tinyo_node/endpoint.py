@@ -17,6 +17,7 @@ SERVER_OPTIONS = (
 )
 INTERCEPTORS = (Answered(),)
 RUNTIME_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 << 20),  # the configuration of an image may have 4 MiB
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),

@@ -70,11 +70,3 @@ class Relay:
                 yield pb.PullImageResponse(progress=answer.progress)
             else:
                 yield pb.PullImageResponse(image=answer.image)
-
-    async def ListImages(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:
-        theirs = await self.runtime.ListImages(rt.ListImagesRequest())
-        return pb.ListImagesResponse(images=theirs.images)
-
-    async def RemoveImage(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageResponse:
-        theirs = await self.runtime.RemoveImage(rt.RemoveImageRequest(reference=request.reference))
-        return pb.RemoveImageResponse(removed=theirs.removed)

@@ -10,13 +10,13 @@ from tinyo.v1.version_pb2 import Version
 from tinyo_runtime import execs, logreader
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import Context
+from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
-from tinyo_runtime.pulls import described
 
 VERSION = Version(program="0.1.0", contract="v1.0", features=[])
 
 
-class Calls(runtime_pb2_grpc.RuntimeServiceServicer):
+class Calls(ImageCalls, runtime_pb2_grpc.RuntimeServiceServicer):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
 
     containers: Containers
@@ -24,13 +24,6 @@ class Calls(runtime_pb2_grpc.RuntimeServiceServicer):
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
         return pb.GetVersionResponse(version=VERSION)
-
-    async def ListImages(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:
-        return pb.ListImagesResponse(images=map(described, self.images.list()))
-
-    async def RemoveImage(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageResponse:
-        in_use = {container.config.image_digest for container in self.containers.all.values()}
-        return pb.RemoveImageResponse(removed=self.images.remove(request.reference, in_use))
 
     async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
         calls = [(id, self.containers.start(id)) for id in request.ids]

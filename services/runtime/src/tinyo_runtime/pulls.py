@@ -40,8 +40,3 @@ def facts(image: Image) -> dict[str, Any]:
         "size_bytes": image.size,
         "created_unix": image.created,
     }
-
-
-def described(image: Image) -> v1.Image:
-    """An image in the words of the contract."""
-    return v1.Image(digest=image.digest, **facts(image))

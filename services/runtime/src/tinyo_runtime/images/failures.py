@@ -83,6 +83,27 @@ def in_use(reference: str, digest: str) -> TinyoError:
     )
 
 
+def unreadable(reference: str) -> TinyoError:
+    """IMAGE_CORRUPT: its documents here are missing or damaged."""
+    return TinyoError(
+        grpc.StatusCode.DATA_LOSS,
+        "IMAGE_CORRUPT",
+        f"image {reference} cannot be read here, so nobody knows what it needs: `tinyo image pull` its reference "
+        "again, or `tinyo image rm` it",
+        {"reference": reference},
+    )
+
+
+def no_name(reference: str) -> TinyoError:
+    """IMAGE_REFERENCE_INVALID: a digest cannot be given."""
+    return TinyoError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "IMAGE_REFERENCE_INVALID",
+        f"{reference!r} has a digest, which nobody can give an image: write a name like team/app:1.2",
+        {"reference": reference},
+    )
+
+
 def denied(reference: "Reference") -> TinyoError:
     """REGISTRY_DENIED."""
     return TinyoError(

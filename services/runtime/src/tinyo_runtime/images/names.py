@@ -12,12 +12,21 @@ if TYPE_CHECKING:
     from tinyo_runtime.images.store import Images
 
 REF_NAME = "org.opencontainers.image.ref.name"
+#: Ours: the layers were unpacked when the image got its name.
+UNPACKED = "tinyo.unpacked"
 
 
 def name_of(entry: Document) -> str:
     """The reference that an entry has, or nothing."""
     annotations = entry.get("annotations")
-    return str(annotations.get(REF_NAME, "")) if isinstance(annotations, dict) else ""
+    name = str(annotations.get(REF_NAME, "")) if isinstance(annotations, dict) else ""
+    return name.encode(errors="backslashreplace").decode()  # JSON may hold half of a surrogate pair
+
+
+def is_ours(entry: Document) -> bool:
+    """Whether the layers of an image must be here, unpacked."""
+    annotations = entry.get("annotations")
+    return isinstance(annotations, dict) and UNPACKED in annotations
 
 
 def entries(images: "Images") -> list[Document]:
@@ -49,14 +58,21 @@ def begin(images: "Images") -> None:
 def tag(images: "Images", reference: Reference, digest: str) -> None:
     """Gives a name to a manifest; the one that had it stays, nameless if that was its only name."""
     name, known_as = str(reference), entries(images)
-    entry = _entry(images, digest) | {"annotations": {REF_NAME: name}}
+    entry = _entry(images, digest)
+    entry["annotations"] |= {REF_NAME: name}
     if entry in known_as:
         return
     taken = [old for old in known_as if name_of(old) == name]
     others = [old for old in known_as if old not in taken and (name_of(old) or old.get("digest") != digest)]
     known = {digest, *(old.get("digest") for old in others)}
-    nameless = [old | {"annotations": {}} for old in taken if old.get("digest") not in known]
+    nameless = [_nameless(old) for old in taken if old.get("digest") not in known]
     save(images, [*others, *nameless, entry])
+
+
+def _nameless(entry: Document) -> Document:
+    """An entry without its name."""
+    annotations = {key: value for key, value in entry["annotations"].items() if key != REF_NAME}
+    return entry | {"annotations": annotations}
 
 
 def _entry(images: "Images", digest: str) -> dict[str, Any]:
@@ -64,6 +80,8 @@ def _entry(images: "Images", digest: str) -> dict[str, Any]:
     data = images.blob(digest).read_bytes()
     manifest = load(data)
     configuration = load(images.blob(manifest["config"]["digest"]).read_bytes())
+    diff_ids = configuration["rootfs"]["diff_ids"]
+    unpacked = all(images.folder(diff_id).is_dir() for diff_id in diff_ids)
     return {
         "mediaType": manifest.get("mediaType") or "application/vnd.oci.image.manifest.v1+json",
         "digest": digest,
@@ -71,4 +89,5 @@ def _entry(images: "Images", digest: str) -> dict[str, Any]:
         "platform": {
             key: configuration[key] for key in ("os", "architecture", "variant") if configuration.get(key)
         },
+        "annotations": {UNPACKED: "true"} if unpacked else {},
     }

@@ -1,8 +1,10 @@
 """What is here already is not fetched: images that are complete, documents, and layers that lost their folder."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyo_runtime.images import names, order, verify
@@ -38,7 +40,11 @@ class Present(Base):
         if kind == "manifests" and not DIGEST.fullmatch(digest):
             digest = order.current().known
         path = self.blob(digest)
-        if digest and content.get("size", 0) > verify.MAX_DOCUMENT and path.exists():
+        if (
+            digest
+            and content.get("size", 0) > verify.MAX_DOCUMENT
+            and await asyncio.to_thread(_is_intact, path, digest)
+        ):
             with path.open("rb") as blob:
                 while chunk := blob.read(_CHUNK):
                     yield chunk
@@ -77,3 +83,12 @@ class Present(Base):
             return None
         data = path.read_bytes()
         return data if f"sha256:{sha256(data).hexdigest()}" == digest else None
+
+
+def _is_intact(path: Path, digest: str) -> bool:
+    """Whether a large blob is here, as it should be: what was lost or damaged since is fetched again."""
+    try:
+        with path.open("rb") as blob:
+            return f"sha256:{file_digest(blob, sha256).hexdigest()}" == digest
+    except OSError:
+        return False

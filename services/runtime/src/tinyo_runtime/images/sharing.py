@@ -1,6 +1,7 @@
 """Pulls of several callers at the same time: each image and each layer is fetched once, and all hear how far it is."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tinyo.v1.image_pb2 import LayerProgress, PullProgress
 
-from tinyo_runtime.images import order
+from tinyo_runtime.images import disk, failures, order
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.once import Listener, Once
 from tinyo_runtime.images.reference import Reference
@@ -71,6 +72,13 @@ class Sharing(Base):
             finally:
                 self._heard.pop(layer["digest"], None)
 
+        async def restore(tell: Listener[int]) -> None:
+            self._heard[layer["digest"]] = tell
+            try:
+                await self._restore(reference, layer)
+            finally:
+                self._heard.pop(layer["digest"], None)
+
         def received(count: int) -> None:
             state.received_bytes = count
             if time.monotonic() - pull.reported >= INTERVAL:
@@ -80,7 +88,30 @@ class Sharing(Base):
         state.shared = present or diff_id in self._layers
         if not present:
             await self._layers.join(diff_id, work, received)
+        elif not self._is_here(layer):
+            state.shared = False
+            await self._layers.join(layer["digest"], restore, received)
         state.complete = True
+
+    def _is_here(self, layer: Document) -> bool:
+        """Whether a layer's blob is here, by its size: reading it all is what verifying is for."""
+        path = self.blob(layer["digest"])
+        return path.exists() and path.stat().st_size == layer["size"]
+
+    async def _restore(self, reference: Reference, layer: Document) -> None:
+        """Gives the blob of a layer its place that is unpacked already: it was lost, or is packed in another way."""
+        with tempfile.TemporaryDirectory(dir=self.root / "pulling") as folder:
+            blob = Path(folder, "blob")
+            async with self._limit:
+                with blob.open("wb") as file:
+                    async for chunk in self.fetch(reference, "blobs", layer):
+                        file.write(chunk)
+            if blob.stat().st_size != layer["size"]:
+                why = f"layer {layer['digest']} has {blob.stat().st_size} bytes instead of {layer['size']}"
+                raise failures.corrupt(reference, why)
+            await asyncio.to_thread(disk.flush, blob)
+            blob.rename(self.blob(layer["digest"]))
+            disk.flush(self.root / "images/blobs/sha256")
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """The same last word, when it is this layer's turn."""

@@ -1,13 +1,14 @@
 """What is on this machine: looked up, listed, removed."""
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import failures, names, platforms, verify
+from tinyo_runtime.images import catalog, failures, names, platforms, prune, verify
 from tinyo_runtime.images.failures import Malformed
-from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document, Image
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.trash import Trash
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 else:
     Base = object
 
+log = logging.getLogger(__name__)
+
 #: Hexadecimal digits of a digest that are enough to mean it.
 _MIN_DIGITS = 12
+#: No size is larger (int64), whatever another tool's manifest says.
+_MAX_SIZE = 2**63 - 1
 
 
 class Shelf(Base):
@@ -45,7 +50,7 @@ class Shelf(Base):
     def get(self, digest: str) -> Image:
         """The same image with all that is told of it, if it is complete. Raises TinyoError IMAGE_NOT_FOUND."""
         entries = [entry for entry in names.entries(self) if entry.get("digest") == digest]
-        if entries and (image := self._read(digest)):
+        if entries and (image := self.read_image(digest)):
             references = tuple(sorted(name for entry in entries if (name := names.name_of(entry))))
             if all((self.root / "layers" / layer).is_dir() for layer in image.layers):
                 return image._replace(references=references)
@@ -59,7 +64,7 @@ class Shelf(Base):
 
     def find(self, reference: str) -> Image | None:
         """By reference, or by digest (at least 12 digits of it). Raises TinyoError IMAGE_REFERENCE_INVALID."""
-        for entry in self._find(reference):
+        for entry in self.matching(reference):
             if image := self._complete(str(entry.get("digest"))):
                 return image
         return None
@@ -70,16 +75,23 @@ class Shelf(Base):
         `in_use` are digests of manifests that containers need. Gives the references that were forgotten.
         Raises TinyoError IMAGE_NOT_FOUND or IMAGE_IN_USE.
         """
-        doomed = [*self._find(reference)]
+        doomed = [*self.matching(reference)]
         kept = [entry for entry in names.entries(self) if entry not in doomed]
         if not doomed:
             raise failures.not_here(reference)
-        for digest in {entry.get("digest") for entry in doomed} - {entry.get("digest") for entry in kept}:
-            if digest in in_use:
-                raise failures.in_use(reference, str(digest))
+        used = prune.InUse(in_use)
+        if lost := used.digests().intersection(self._blobs(doomed) - self._blobs(kept)):
+            raise failures.in_use(reference, min(lost))
         names.save(self, kept)
-        self._sweep()
+        try:
+            self.discard(prune.unneeded(self, kept, doomed, used))
+        except TinyoError as error:
+            log.warning("what %s needed stays for now: %s", reference, error)
         return [name for entry in doomed if (name := names.name_of(entry))]
+
+    def _blobs(self, entries: Sequence[Document]) -> set[str]:
+        """What entries need."""
+        return set().union(*(catalog.needs(self, str(entry.get("digest"))).blobs for entry in entries))
 
     def _complete(self, digest: str) -> Image | None:
         try:
@@ -87,73 +99,52 @@ class Shelf(Base):
         except TinyoError:
             return None
 
-    def _find(self, reference: str) -> Iterator[Document]:
-        """Entries of the index that a reference or a digest means."""
+    def matching(self, reference: str) -> Iterator[Document]:
+        """Entries of the index that a reference or a digest means. Raises TinyoError IMAGE_REFERENCE_INVALID."""
         digits = reference.removeprefix("sha256:")
         by_digest = reference.startswith("sha256:") and len(digits) >= _MIN_DIGITS
-        parsed = None if by_digest else Reference.parse(reference)
-        for entry in names.entries(self):
+        entries = names.entries(self)
+        named = [entry for entry in entries if reference and names.name_of(entry) == reference]
+        parsed = None if by_digest or named else Reference.parse(reference)
+        for entry in entries:
             digest = str(entry.get("digest"))
-            if parsed is None:
-                if digest.startswith(reference):
-                    yield entry
-            elif names.name_of(entry) == str(parsed) or digest == parsed.digest:
+            if by_digest:
+                means = digest.startswith(reference) or catalog.manifest_of(self, digest).startswith(
+                    reference
+                )
+            else:  # another tool may give names that are not complete
+                means = entry in named
+            if parsed:
+                means = names.name_of(entry) == str(parsed) or digest == parsed.digest
+            if means:
                 yield entry
 
-    def _read(self, digest: str) -> Image | None:
+    def read_image(self, digest: str) -> Image | None:
         """What the documents of an image say, which never change; None when they are not here, or are no image's."""
         if digest not in self._images:
             try:
-                manifest, configuration = self._documents(digest)
+                manifest, configuration = self.documents(digest)
             except (FileNotFoundError, Malformed):
                 return None
             image = super().get(digest)
             self._images[digest] = image._replace(
                 layers=tuple(dict.fromkeys(image.layers)),  # overlayfs takes each folder once
                 platform=platforms.name(configuration),
-                size=sum(part["size"] for part in (manifest["config"], *manifest["layers"])),
+                size=min(sum(part["size"] for part in (manifest["config"], *manifest["layers"])), _MAX_SIZE),
                 created=_time(configuration.get("created") or ""),
             )
         return self._images[digest]
 
-    def _documents(self, digest: str) -> tuple[Document, Document]:
+    def documents(self, digest: str) -> tuple[Document, Document]:
         """Manifest and configuration. Raises FileNotFoundError and Malformed."""
-        if not DIGEST.fullmatch(digest):
-            raise Malformed(f"{digest[:80]!r} is not a digest")
-        manifest = verify.manifest(verify.load(self.blob(digest).read_bytes()))
-        data = self.blob(manifest["config"]["digest"]).read_bytes()
-        return manifest, verify.configured(verify.load(data))
+        manifest = verify.manifest(catalog.load(self, digest))
+        return manifest, verify.configured(catalog.load(self, manifest["config"]["digest"]))
 
-    def _sweep(self) -> None:
-        """Takes away every blob and layer that neither an entry of the index nor a pull under way needs."""
-        needed = set(self.wanted)
-        for entry in names.entries(self):
-            self._mark(entry, needed)
-        blobs = {self.blob(digest) for digest in needed}
-        folders = {self.folder(diff_id) for diff_id in needed}
-        if doomed := set((self.root / "layers").iterdir()) - folders:
-            self.trash.discard(*doomed)
-        for blob in set((self.root / "images/blobs/sha256").iterdir()) - blobs:
-            blob.unlink()
-        self._images = {digest: image for digest, image in self._images.items() if digest in needed}
-
-    def _mark(self, entry: Document, needed: set[str]) -> None:
-        """Adds all digests and diff IDs that an entry needs."""
-        digest = str(entry.get("digest"))
-        if digest in needed or not DIGEST.fullmatch(digest):
-            return
-        needed.add(digest)
-        try:
-            document = verify.load(self.blob(digest).read_bytes())
-            if "manifests" in document:
-                for child in document["manifests"]:
-                    self._mark(child, needed)
-                return
-            manifest, configuration = self._documents(digest)
-        except (FileNotFoundError, Malformed):
-            return
-        needed.update(part["digest"] for part in (manifest["config"], *manifest["layers"]))
-        needed.update(configuration["rootfs"]["diff_ids"])
+    def discard(self, paths: Collection[Path]) -> None:
+        """Takes blobs and folders of layers away; their bytes are free a little later."""
+        if paths:
+            self.trash.discard(*paths)
+        self._images = {digest: image for digest, image in self._images.items() if self.blob(digest).exists()}
 
 
 def _time(text: str) -> int:

@@ -1,0 +1,69 @@
+"""NodeService: calls about images, passed on to the runtime with what this node's containers need."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from tinyo.node.v1 import node_pb2 as pb
+from tinyo.runtime.v1 import runtime_pb2 as rt
+
+from tinyo_node.interceptors import Context
+
+if TYPE_CHECKING:
+    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
+
+    from tinyo_node.cluster import State
+
+
+class ImageRelay:
+    """A part of NodeService; see server.py."""
+
+    state: "State"
+    runtime: "RuntimeServiceAsyncStub"
+
+    async def ListImages(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:
+        theirs = await self.runtime.ListImages(rt.ListImagesRequest())
+        return pb.ListImagesResponse(images=theirs.images)
+
+    async def RemoveImage(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageResponse:
+        theirs = await self.runtime.RemoveImage(rt.RemoveImageRequest(reference=request.reference))
+        return pb.RemoveImageResponse(removed=theirs.removed)
+
+    async def InspectImage(
+        self, request: pb.InspectImageRequest, context: Context
+    ) -> pb.InspectImageResponse:
+        theirs = await self.runtime.InspectImage(rt.InspectImageRequest(reference=request.reference))
+        return pb.InspectImageResponse(details=theirs.details)
+
+    async def TagImage(self, request: pb.TagImageRequest, context: Context) -> pb.TagImageResponse:
+        theirs = await self.runtime.TagImage(
+            rt.TagImageRequest(reference=request.reference, new_reference=request.new_reference)
+        )
+        return pb.TagImageResponse(image=theirs.image, reference=theirs.reference)
+
+    async def PruneImages(self, request: pb.PruneImagesRequest, context: Context) -> pb.PruneImagesResponse:
+        theirs = await self.runtime.PruneImages(
+            rt.PruneImagesRequest(all=request.all, dry_run=request.dry_run, in_use=self.images_in_use())
+        )
+        return pb.PruneImagesResponse(removed=theirs.removed, freed_bytes=theirs.freed_bytes)
+
+    async def MeasureImages(
+        self, request: pb.MeasureImagesRequest, context: Context
+    ) -> pb.MeasureImagesResponse:
+        theirs = await self.runtime.MeasureImages(rt.MeasureImagesRequest(in_use=self.images_in_use()))
+        return pb.MeasureImagesResponse(
+            images=theirs.images,
+            blob_bytes=theirs.blob_bytes,
+            layer_bytes=theirs.layer_bytes,
+            prunable_bytes=theirs.prunable_bytes,
+            prunable_all_bytes=theirs.prunable_all_bytes,
+        )
+
+    async def VerifyImages(
+        self, request: pb.VerifyImagesRequest, context: Context
+    ) -> AsyncIterator[pb.VerifyImagesResponse]:
+        async for answer in self.runtime.VerifyImages(rt.VerifyImagesRequest(references=request.references)):
+            yield pb.VerifyImagesResponse(image=answer.image, problems=answer.problems)
+
+    def images_in_use(self) -> set[str]:
+        """Of the containers of all clusters, stopped ones too: after a reboot the runtime does not know them."""
+        return {one.image_digest or one.spec.image for one in self.state.containers.values()}
