@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TypeVar
 
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, audit, catalog, details, usage
+from tinyo_runtime.images import Image, ImageStore, audit, catalog, details, names, usage
+from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.names import REF_NAME
 from tinyo_runtime.images.prune import GRACE, InUse, prune
 
@@ -285,6 +287,25 @@ def test_an_image_that_skopeo_put_there(tmp_path: Path, several: bool) -> None:
             store.remove(digest, {digest})
         assert list(store.remove("demo:1", {digest})) == ["demo:1"]
         assert await problems(store) == [] != store.list()
+
+    in_store(tmp_path, use)
+
+
+def test_an_index_that_another_tool_is_writing_is_read_again(tmp_path: Path) -> None:
+    """skopeo truncates the file and then writes it."""
+
+    async def use(store: ImageStore) -> None:
+        index = tmp_path / "images/index.json"
+        content = index.read_bytes()
+        index.write_bytes(b"")
+        writing = threading.Timer(0.02, index.write_bytes, (content,))
+        writing.start()
+        assert names.entries(store) == []
+        writing.join()
+        index.write_bytes(content[:-3])
+        with pytest.raises(Malformed):
+            names.entries(store)
+        index.write_bytes(content)
 
     in_store(tmp_path, use)
 

@@ -1,6 +1,7 @@
 """index.json: which names images have, so that other tools find them, and images that others put there are found."""
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.images.failures import Malformed
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 REF_NAME = "org.opencontainers.image.ref.name"
 #: Ours: the layers were unpacked when the image got its name.
 UNPACKED = "tinyo.unpacked"
+#: How often, and how many seconds apart, index.json is read again while somebody else writes it.
+ATTEMPTS, PAUSE = 20, 0.005
 
 
 def name_of(entry: Document) -> str:
@@ -30,9 +33,19 @@ def is_ours(entry: Document) -> bool:
 
 
 def entries(images: "Images") -> list[Document]:
-    """The descriptors of index.json, each of which may have a reference. Raises Malformed."""
+    """The descriptors of index.json, each of which may have a reference. Raises Malformed.
+
+    skopeo empties the file before it writes it: what cannot be read now may be whole in a moment.
+    """
     path = images.root / "images/index.json"
-    manifests = load(path.read_bytes()).get("manifests")
+    for last in (False,) * ATTEMPTS + (True,):
+        try:
+            manifests = load(path.read_bytes()).get("manifests")
+            break
+        except Malformed:
+            if last:
+                raise
+            time.sleep(PAUSE)
     if not isinstance(manifests, list) or not all(isinstance(entry, dict) for entry in manifests):
         raise Malformed(f"{path} has no list of manifests")
     return manifests
