@@ -163,7 +163,7 @@ def complete(shell: str, *words: str, path: Path) -> list[str]:
 
 
 def test_bash_completes_commands(tmp_path: Path) -> None:
-    assert complete("bash", "tinyo", "lo", path=tmp_path) == ["logs"]
+    assert complete("bash", "tinyo", "lo", path=tmp_path) == ["login", "logout", "logs"]
     assert complete("bash", "tinyo", "image", "", path=tmp_path) == ["ls", "pull", "rm"]
     assert complete("bash", "tinyo", "services", "st", path=tmp_path) == ["start", "stop", "status"]
     assert complete("bash", "tinyo", "+", "", path=tmp_path) == []  # files, by bash itself

@@ -78,3 +78,13 @@ class Relay:
     async def RemoveImage(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageResponse:
         theirs = await self.runtime.RemoveImage(rt.RemoveImageRequest(reference=request.reference))
         return pb.RemoveImageResponse(removed=theirs.removed)
+
+    async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
+        login = rt.LoginRequest(
+            registry=request.registry, username=request.username, password=request.password
+        )
+        return pb.LoginResponse(registry=(await self.runtime.Login(login)).registry)
+
+    async def Logout(self, request: pb.LogoutRequest, context: Context) -> pb.LogoutResponse:
+        theirs = await self.runtime.Logout(rt.LogoutRequest(registry=request.registry))
+        return pb.LogoutResponse(registry=theirs.registry, was_logged_in=theirs.was_logged_in)

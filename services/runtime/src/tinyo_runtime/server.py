@@ -15,7 +15,7 @@ from tinyo.v1.image_pb2 import Image
 from tinyo_runtime import calls, errors, lastwords, pulls, recover, settings, standard
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import Context
-from tinyo_runtime.images import ImageStore
+from tinyo_runtime.images import ImageStore, registries
 from tinyo_runtime.network import Network
 
 
@@ -73,6 +73,7 @@ class RuntimeService(calls.Calls, runtime_pb2_grpc.RuntimeServiceServicer):
 async def serve(config: settings.Settings) -> None:
     """Runs until SIGTERM or SIGINT. Containers are not touched by either."""
     images = ImageStore(Path(config.state), insecure=frozenset(config.insecure_registries.split(",")) - {""})
+    registries.configure(images, config)
     containers = Containers(config, images, Network(config))
     earlier = recover.Earlier(containers)
     await containers.spawner.open()
