@@ -11,7 +11,7 @@ from tinyo_ctl.render import succeed
 from tinyo_ctl.services import node
 from tinyo_ctl.tell import safe
 
-#: Characters of standard input: no password is as long.
+#: Bytes of standard input: no password is as long.
 LIMIT = 1 << 14
 
 
@@ -39,12 +39,13 @@ def ask(options: argparse.Namespace) -> tuple[str, str]:
     if options.password_stdin:
         if not user:
             raise UsageError("--password-stdin needs a user: add -u USER")
+        data = sys.stdin.buffer.read(LIMIT + 1)
+        if len(data) > LIMIT:
+            raise UsageError(f"the password on standard input has more than {LIMIT} bytes")
         try:
-            password = sys.stdin.read(LIMIT + 1).rstrip("\r\n")
+            password = data.decode().rstrip("\r\n")
         except UnicodeDecodeError:
             raise UsageError("the password on standard input is not UTF-8") from None
-        if len(password) > LIMIT:
-            raise UsageError(f"the password on standard input has more than {LIMIT} characters")
     elif not sys.stdin.isatty():
         raise UsageError("nobody can be asked for a password here: use -u USER --password-stdin")
     else:

@@ -6,6 +6,7 @@ All of them write the same kind of file: `auths` by registry, or by registry and
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -50,13 +51,13 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
-        document = json.loads(data) if len(data) <= MAX_FILE else None
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise failures.misconfigured(str(path), f"it cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError):
-        raise failures.misconfigured(str(path), "it is not JSON") from None  # the cause has the text
+    document = None
+    with contextlib.suppress(ValueError, RecursionError):  # which would carry the text along
+        document = json.loads(data) if len(data) <= MAX_FILE else None
     if not isinstance(document, dict):
         raise failures.misconfigured(str(path), f"it is no JSON object of at most {MAX_FILE} bytes")
     return document
@@ -122,9 +123,9 @@ def member(path: Path, document: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _entry(path: Path, key: str, entry: Any) -> Credential | None:
     """One of `auths`; None when it is empty, as docker leaves it beside a helper."""
-    values: dict[str, Any] = entry if isinstance(entry, dict) else {"auth": 0}
+    values: dict[str, Any] = entry if isinstance(entry, dict) else {}
     texts = [values.get(name) or "" for name in ("auth", "username", "password", "identitytoken")]
-    if not all(isinstance(text, str) for text in texts):
+    if not isinstance(entry, dict) or not all(isinstance(text, str) for text in texts):
         raise failures.misconfigured(str(path), f"what it has for {key!r} is not understood")
     auth, user, password, token = map(str, texts)
     if token:

@@ -19,7 +19,7 @@ class Guard:
     """Sees every request and every answer, those of a redirect too."""
 
     def __init__(self, reference: Reference, url: httpx.URL) -> None:
-        self.reference = self._reference = reference
+        self.reference = reference
         self._url = url
         #: Where tokens are, as soon as the registry said it; None while it wants to see a password.
         self.realm: httpx.URL | None = None
@@ -31,7 +31,7 @@ class Guard:
         if _origin(request.url) != _origin(self._url) or _is_for_token(request):
             request.headers.pop("Authorization", None)
         if request.url.scheme != "https" and self._url.scheme == "https":
-            raise failures.unreachable(self._reference, f"it sends us to {request.url.host!r} without TLS")
+            raise failures.unreachable(self.reference, f"it sends us to {request.url.host!r} without TLS")
         if (
             self.realm
             and _is_for_token(request)
@@ -48,14 +48,14 @@ class Guard:
         if _is_for_token(response.request):
             await self._small(response)
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                raise failures.denied(self._reference)
+                raise failures.denied(self.reference)
             if response.status_code != httpx.codes.OK:
-                raise failures.unreachable(self._reference, f"it answers with status {response.status_code}")
+                raise failures.unreachable(self.reference, f"it answers with status {response.status_code}")
             self._check_token(response.content)
         elif response.status_code == httpx.codes.UNAUTHORIZED:
             await self._small(response)
             if _origin(response.request.url) != _origin(self._url):
-                raise failures.denied(self._reference)  # who we were sent to may not ask for anything
+                raise failures.denied(self.reference)  # who we were sent to may not ask for anything
             self._challenged(response)
             response.extensions["guard"] = self
 
@@ -73,24 +73,24 @@ class Guard:
         elif "basic" in offered:
             self.realm = None
         else:
-            raise failures.denied(self._reference)
+            raise failures.denied(self.reference)
 
     def _scope(self) -> str:
         """What we want to do; nothing when it is only to log in."""
-        return f"repository:{self._reference.repository}:pull" if self._reference.repository else ""
+        return f"repository:{self.reference.repository}:pull" if self.reference.repository else ""
 
     def _introduce(self, request: httpx.Request, credential: Credential) -> None:
         """Tells a token service who we are. Raises TinyoError when others could read that."""
         if request.url.scheme != "https" and not trust.is_loopback(request.url.netloc.decode()):
             why = f"its token service {request.url.host!r} has no TLS, and gets no credentials"
-            raise failures.unreachable(self._reference, why)
+            raise failures.unreachable(self.reference, why)
         if not credential.token:
             request.headers["Authorization"] = credential.basic()
 
     async def _small(self, response: httpx.Response) -> None:
         """Reads all of an answer, as it comes: what is compressed could be larger than it seems."""
         response.headers.pop("Content-Encoding", None)
-        response.stream = _Limited(cast(httpx.AsyncByteStream, response.stream), self._reference)
+        response.stream = _Limited(cast(httpx.AsyncByteStream, response.stream), self.reference)
         await response.aread()
 
     def _check_token(self, body: bytes) -> None:
@@ -98,10 +98,10 @@ class Guard:
             document = json.loads(body)
         except (ValueError, RecursionError) as error:
             why = "its token service does not answer with JSON"
-            raise failures.unreachable(self._reference, why) from error
+            raise failures.unreachable(self.reference, why) from error
         token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise failures.unreachable(self._reference, "its token service answers without a token")
+            raise failures.unreachable(self.reference, "its token service answers without a token")
 
 
 class _Limited(httpx.AsyncByteStream):
@@ -109,7 +109,7 @@ class _Limited(httpx.AsyncByteStream):
 
     def __init__(self, body: httpx.AsyncByteStream, reference: Reference) -> None:
         self._body = body
-        self._reference = reference
+        self.reference = reference
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         count = 0
@@ -117,7 +117,7 @@ class _Limited(httpx.AsyncByteStream):
             async for chunk in self._body:
                 count += len(chunk)
                 if count > MAX_DOCUMENT:
-                    raise failures.too_large(self._reference, MAX_DOCUMENT)
+                    raise failures.too_large(self.reference, MAX_DOCUMENT)
                 yield chunk
         finally:
             await self._body.aclose()
