@@ -11,10 +11,13 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
 import pytest
+from tinyo.node.v1 import node_pb2 as pb
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import Image, ImageStore, patience, registries, trust
 
+from tests.support.client import PATIENCE, Client
 from tests.support.images import busybox_image
 from tests.support.instance import PROGRAMS, Instance
 from tests.support.registry import basic, free_port, guarded, registry, requests, served, token_service
@@ -406,3 +409,13 @@ def test_a_runtime_reads_the_file_of_its_instance(host: str, home: Path) -> None
         shutil.rmtree(etc)
         shutil.rmtree(instance.state, ignore_errors=True)
         shutil.rmtree(instance.run, ignore_errors=True)
+
+
+def test_a_runtime_that_was_only_just_started_is_found(host: str, home: Path) -> None:
+    """Also by a node that was there before, and did not find it then."""
+    with Instance("tinyo-node", HOME=str(home)) as instance:
+        with Client(instance.socket("tinyo-node")) as client, pytest.raises(grpc.RpcError) as caught:
+            client.node.ListImages(pb.ListImagesRequest(), timeout=PATIENCE)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        instance.start("tinyo-runtime")
+        assert instance.cli("login", "-u", "me", "--password-stdin", host, stdin=SECRET).stdout
