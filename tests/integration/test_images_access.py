@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TypeVar
 
-import grpc
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo_runtime.errors import TinyoError
@@ -411,11 +410,12 @@ def test_a_runtime_reads_the_file_of_its_instance(host: str, home: Path) -> None
         shutil.rmtree(instance.run, ignore_errors=True)
 
 
-def test_a_runtime_that_was_only_just_started_is_found(host: str, home: Path) -> None:
-    """Also by a node that was there before, and did not find it then."""
-    with Instance("tinyo-node", HOME=str(home)) as instance:
-        with Client(instance.socket("tinyo-node")) as client, pytest.raises(grpc.RpcError) as caught:
-            client.node.ListImages(pb.ListImagesRequest(), timeout=PATIENCE)
-        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+def test_a_runtime_that_is_just_being_started_is_waited_for(host: str, home: Path) -> None:
+    with (
+        Instance("tinyo-node", HOME=str(home)) as instance,
+        Client(instance.socket("tinyo-node")) as client,
+    ):
+        request = pb.LoginRequest(registry=host, username="me", password=SECRET)
+        login = client.node.Login.future(request, timeout=PATIENCE)
         instance.start("tinyo-runtime")
-        assert instance.cli("login", "-u", "me", "--password-stdin", host, stdin=SECRET).stdout
+        assert login.result().registry == host
