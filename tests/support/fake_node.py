@@ -96,6 +96,14 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         if self.refusal:
             context.abort_with_status(rpc_status.to_status(self.refusal))
 
+    def Login(self, request: pb.LoginRequest, context: Any) -> pb.LoginResponse:
+        self.note(request, context)
+        return pb.LoginResponse(registry=request.registry)
+
+    def Logout(self, request: pb.LogoutRequest, context: Any) -> pb.LogoutResponse:
+        self.note(request, context)
+        return pb.LogoutResponse(registry=request.registry, was_logged_in=True)
+
     def Apply(self, request: pb.ApplyRequest, context: Any) -> Iterator[pb.ApplyResponse]:
         self.note(request, context)
         changes, settled = [], []

@@ -7,6 +7,7 @@ with registry(tmp_path) as host:              # "127.0.0.1:41234"
 import base64
 import json
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -65,8 +66,11 @@ def requests(folder: Path) -> list[str]:
 
 
 @contextmanager
-def token_service(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """A service that gives a token for whatever scope is asked; yields its URL, its certificate and the queries."""
+def token_service(folder: Path, login: str = "") -> Iterator[tuple[str, Path, list[str]]]:
+    """A service that gives a token for whatever scope is asked; yields its URL, its certificate and the queries.
+
+    With `login` ("user:password") it gives none to others; an identity token "refresh-PASSWORD" is as good.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test"]
@@ -78,6 +82,20 @@ def token_service(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
         def do_GET(self) -> None:
             query = urllib.parse.urlparse(self.path).query
             queries.append(query)
+            self.answer(query, not login or self.headers.get("Authorization") == basic(login))
+
+        def do_POST(self) -> None:
+            form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            queries.append(form)
+            good = dict(urllib.parse.parse_qsl(form)).get("refresh_token")
+            self.answer(form, good == f"refresh-{login.partition(':')[2]}")
+
+        def answer(self, query: str, accepted: bool) -> None:
+            if not accepted:
+                self.send_response(401)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             token = _token(key, certificate, dict(urllib.parse.parse_qsl(query)).get("scope", ""))
             body = json.dumps({"token": token}).encode()
             self.send_response(200)
@@ -92,10 +110,58 @@ def token_service(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
         yield f"http://{address}/token", certificate, queries
 
 
+def basic(login: str) -> str:
+    """How "user:password" is written in the header Authorization."""
+    return f"Basic {base64.b64encode(login.encode()).decode()}"
+
+
 @contextmanager
-def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """An HTTP server on loopback that answers as `handler` says: for registries that lie."""
+def guarded(
+    address: str, login: str, asked: list[str] | None = None, context: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """A registry that wants a password ("user:password") before it passes a request on to the one at `address`.
+
+    It is a proxy as well: what is asked for in full ("GET http://…") is passed on to there, whatever its host.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if asked is not None:
+                asked.append(f"{self.path} {self.headers.get('Authorization', '')}".strip())
+            if login and self.headers.get("Authorization") != basic(login):
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="those who, of us"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            path = urllib.parse.urlsplit(self.path).path
+            headers = {"Accept": ", ".join(self.headers.get_all("Accept", []))}
+            request = urllib.request.Request(f"http://{address}{path}", headers=headers)
+            try:
+                response = urllib.request.urlopen(request)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                body = response.read()
+                self.send_response(response.status)
+                self.send_header("Content-Type", response.headers.get("Content-Type", ""))
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with served(Handler, context) as host:
+        yield host
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """An HTTP server on loopback that answers as `handler` says: for registries that lie. With TLS by `context`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -166,7 +167,7 @@ def complete(shell: str, *words: str, path: Path) -> list[str]:
 
 
 def test_bash_completes_commands(tmp_path: Path) -> None:
-    assert complete("bash", "tinyo", "lo", path=tmp_path) == ["logs"]
+    assert complete("bash", "tinyo", "lo", path=tmp_path) == ["login", "logout", "logs"]
     assert complete("bash", "tinyo", "image", "", path=tmp_path) == [
         *("ls", "pull", "rm", "inspect", "history", "tag", "prune", "du", "verify")
     ]
@@ -184,3 +185,55 @@ def test_other_shells_understand_their_scripts(shell: str, tmp_path: Path) -> No
     file = tmp_path / "script"
     file.write_text(script)
     subprocess.run([shell, "--no-execute", file], check=True)
+
+
+def test_login_asks_a_terminal_and_shows_no_password(node: FakeNode, tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [TINYO, "login", "r.test"],
+        env={**os.environ, "TINYO_HOST": node.address, "TINYO_INSTANCE": "nobody"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    sent = b""
+    for question, answer in ((b"user: ", b"me\n"), (b"password: ", b"s3cret\n"), (b"logged in as me", b"")):
+        while question not in sent:
+            sent += os.read(master, 4096)
+        os.write(master, answer)
+    assert process.wait(PATIENCE) == 0
+    os.close(master)
+    assert b"s3cret" not in sent
+    (request,) = node.requests
+    assert request == pb.LoginRequest(registry="r.test", username="me", password="s3cret")
+
+
+@pytest.mark.parametrize(
+    ("options", "stdin", "why"),
+    [
+        ("", "", "nobody can be asked for a password here"),
+        ("-u me", "x", "nobody can be asked"),
+        ("--password-stdin", "x", "needs a user"),
+        ("-u me --password-stdin", "\n", "the password is empty"),
+        ("-u me --password-stdin", "x" * 20_000, "more than 16384 bytes"),
+        ("-u me --password-stdin", "\udcff", "not UTF-8"),
+    ],
+)
+def test_logins_without_what_they_need(node: FakeNode, options: str, stdin: str, why: str) -> None:
+    done = subprocess.run(
+        [TINYO, "login", *options.split(), "r.test"],
+        env={**os.environ, "TINYO_HOST": node.address, "TINYO_INSTANCE": "nobody"},
+        input=stdin.encode(errors="surrogateescape"),
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert why in done.stderr.decode()
+    assert not node.requests
+
+
+def test_login_and_logout(tinyo: Run, node: FakeNode) -> None:
+    assert tinyo("logout", "r.test").stdout == "✓ r.test  logged out\n"
+    assert node.requests == [pb.LogoutRequest(registry="r.test")]

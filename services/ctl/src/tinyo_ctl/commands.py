@@ -222,6 +222,25 @@ COMMANDS = (
         [flag("references", nargs="*", metavar="IMAGE", help="reference or digest (default: all)")],
     ),
     Command(
+        ("login",),
+        "log in to a registry",
+        "accounts:login",
+        "  tinyo login registry.example.com      asks for user and password\n"
+        "  tinyo login -u me --password-stdin docker.io <file",
+        [
+            flag("registry", metavar="REGISTRY", help="host or host:port; docker.io is Docker Hub"),
+            flag("-u", "--username", default="", metavar="USER", help="default: ask"),
+            flag("--password-stdin", action="store_true", help="the password is standard input"),
+        ],
+    ),
+    Command(
+        ("logout",),
+        "log out of a registry",
+        "accounts:logout",
+        "  tinyo logout registry.example.com",
+        [flag("registry", metavar="REGISTRY", help="host or host:port")],
+    ),
+    Command(
         ("services start",),
         "start the services",
         "daemons:start",

@@ -1,5 +1,7 @@
 """What a service owes to whoever calls it: a socket of its own, limits, health and reflection."""
 
+import asyncio
+import contextlib
 import socket
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from grpc_reflection.v1alpha import reflection
 from tinyo_node.interceptors import Answered
 
 SERVICE = "tinyo.node.v1.NodeService"
+#: Seconds.
+PATIENCE = 2
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", 8 << 20),
     ("grpc.max_concurrent_streams", 1024),
@@ -33,6 +37,12 @@ def claim(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
     raise SystemExit(f"another node answers on {path}: stop it first")
+
+
+async def meet(runtime: grpc.aio.Channel) -> None:
+    """Waits a little for a runtime that is started beside us: a command that comes at once is to find both."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(runtime.channel_ready(), PATIENCE)
 
 
 async def add_standard_services(server: grpc.aio.Server) -> None:

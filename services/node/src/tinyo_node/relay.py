@@ -70,3 +70,23 @@ class Relay:
                 yield pb.PullImageResponse(progress=answer.progress)
             else:
                 yield pb.PullImageResponse(image=answer.image)
+
+    async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
+        login = rt.LoginRequest(
+            registry=request.registry, username=request.username, password=request.password
+        )
+        await self.reached()
+        return pb.LoginResponse(registry=(await self.runtime.Login(login)).registry)
+
+    async def Logout(self, request: pb.LogoutRequest, context: Context) -> pb.LogoutResponse:
+        await self.reached()
+        theirs = await self.runtime.Logout(rt.LogoutRequest(registry=request.registry))
+        return pb.LogoutResponse(registry=theirs.registry, was_logged_in=theirs.was_logged_in)
+
+    async def reached(self) -> None:
+        """Gives a runtime that was only just started the time to be found; what is wrong later, the call itself says."""
+        try:
+            await self.runtime.GetVersion(rt.GetVersionRequest(), wait_for_ready=True, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise

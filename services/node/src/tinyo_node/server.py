@@ -75,6 +75,7 @@ async def serve(state: str, run: str, runtime: str) -> None:
         work = asyncio.create_task(reconciler.follow())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+        await endpoint.meet(channel)
         notify("READY=1")
         with contextlib.suppress(asyncio.CancelledError):
             await work

@@ -25,6 +25,14 @@ class Calls(ImageCalls, runtime_pb2_grpc.RuntimeServiceServicer):
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
         return pb.GetVersionResponse(version=VERSION)
 
+    async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
+        registry = await self.images.login(request.registry, request.username, request.password)
+        return pb.LoginResponse(registry=registry)
+
+    async def Logout(self, request: pb.LogoutRequest, context: Context) -> pb.LogoutResponse:
+        registry, was = self.images.logout(request.registry)
+        return pb.LogoutResponse(registry=registry, was_logged_in=was)
+
     async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
         calls = [(id, self.containers.start(id)) for id in request.ids]
         return pb.StartResponse(results=await self.each(calls))

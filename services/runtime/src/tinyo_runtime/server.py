@@ -15,7 +15,7 @@ from tinyo.v1.image_pb2 import Image
 from tinyo_runtime import calls, errors, lastwords, pulls, recover, settings, standard
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import Context
-from tinyo_runtime.images import ImageStore
+from tinyo_runtime.images import ImageStore, registries
 from tinyo_runtime.network import Network
 
 
@@ -75,6 +75,7 @@ async def serve(config: settings.Settings) -> None:
     for folder in (config.run, config.state):
         Path(folder).mkdir(0o700, parents=True, exist_ok=True)
     images = ImageStore(Path(config.state), insecure=frozenset(config.insecure_registries.split(",")) - {""})
+    registries.configure(images, config)
     containers = Containers(config, images, Network(config))
     earlier = recover.Earlier(containers)
     await containers.spawner.open()

@@ -109,9 +109,33 @@ def denied(reference: "Reference") -> TinyoError:
     return TinyoError(
         grpc.StatusCode.PERMISSION_DENIED,
         "REGISTRY_DENIED",
-        f"registry {reference.registry} denies access to {reference}: it does not exist there, or is not public",
+        f"registry {reference.registry} denies access to {reference}: it does not exist there, or is not public "
+        f"(`tinyo login {reference.registry}` may help)",
         {"reference": str(reference), "registry": reference.registry},
     )
+
+
+def login_denied(registry: str) -> TinyoError:
+    """REGISTRY_DENIED to whoever wants to log in."""
+    return TinyoError(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "REGISTRY_DENIED",
+        f"registry {registry} does not accept this user and password: nothing was kept",
+        {"registry": registry},
+    )
+
+
+def login_invalid(registry: str, why: str) -> TinyoError:
+    """LOGIN_INVALID."""
+    shown = registry[:100]
+    message = f"there is no login for {shown!r}: {why}"
+    return TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "LOGIN_INVALID", message, {"registry": shown})
+
+
+def misconfigured(file: str, why: str) -> TinyoError:
+    """REGISTRY_MISCONFIGURED: a file on this machine, about registries, is of no use."""
+    message = f"{file} is of no use: {why}: correct it, or take it away"
+    return TinyoError(grpc.StatusCode.FAILED_PRECONDITION, "REGISTRY_MISCONFIGURED", message, {"file": file})
 
 
 def unreachable(reference: "Reference", why: str) -> TinyoError:

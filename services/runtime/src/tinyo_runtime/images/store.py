@@ -112,7 +112,7 @@ class Images:
         host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
         plain = host.partition(":")[0] in ("localhost", "127.0.0.1") or trust.plain(host, self.insecure)
         url = f"{'http' if plain else 'https'}://{host}/v2/{reference.repository}/"
-        return httpx.AsyncClient(base_url=url, follow_redirects=True, **trust.options(reference, url))
+        return httpx.AsyncClient(base_url=url, follow_redirects=True, **trust.options(self, reference, url))
 
     def get(self, digest: str) -> Image:
         """What is here, by the digest of its manifest. Raises TinyoError IMAGE_NOT_FOUND."""

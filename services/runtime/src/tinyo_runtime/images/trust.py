@@ -7,9 +7,13 @@ who was spoken to with TLS cannot send us elsewhere without; answers in which no
 import functools
 import ipaddress
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tinyo_runtime.images import failures
 from tinyo_runtime.images.reference import Reference
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.store import Images
 
 
 def plain(host: str, insecure: frozenset[str]) -> bool:
@@ -28,11 +32,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def options(reference: Reference, url: str) -> dict[str, Any]:
-    """How httpx.AsyncClient is to speak to the repository at `url`."""
+def options(store: "Images", reference: Reference, url: str) -> dict[str, Any]:
+    """How httpx.AsyncClient is to speak to the repository at `url`. Raises TinyoError REGISTRY_MISCONFIGURED."""
     import httpx
 
     from tinyo_runtime.images.guard import Guard
+    from tinyo_runtime.images.mirrors import Mirrors
+
+    assert isinstance(store, Mirrors)
 
     guard = Guard(reference, httpx.URL(url))
     return {
@@ -40,16 +47,23 @@ def options(reference: Reference, url: str) -> dict[str, Any]:
         "timeout": httpx.Timeout(30, connect=5, pool=None),
         "max_redirects": 5,
         "trust_env": not is_loopback(reference.registry),
-        "verify": _trusted(),
+        "verify": _trusted(store.registries.authorities(reference.registry)),
         "event_hooks": {"request": [guard.before], "response": [guard.after]},
     }
 
 
 @functools.cache
-def _trusted() -> ssl.SSLContext:
-    """The authorities of the machine's administrator, and those that come with httpx."""
+def _trusted(files: tuple[str, ...]) -> ssl.SSLContext:
+    """The authorities of the machine's administrator, those that come with httpx, and those in these files."""
     import httpx
 
     context = httpx.create_ssl_context()
     context.load_default_certs()
+    for file in files:
+        try:
+            context.load_verify_locations(file)
+        except ssl.SSLError as error:
+            raise failures.misconfigured(file, "it has no certificates in PEM form") from error
+        except OSError as error:
+            raise failures.misconfigured(file, f"it cannot be read: {error.strerror}") from error
     return context
