@@ -1,7 +1,6 @@
 """What others bring: clients that know nothing of us but gRPC, programs that are killed, and a real Debian."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -17,20 +16,6 @@ from tinyo.v1 import event_pb2 as ev
 from tests.support import images
 from tests.support.client import Client
 from tests.support.instance import PATIENCE, PROGRAMS, Instance
-from tests.support.registry import registry
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry on loopback."""
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield address
-
-
-@pytest.fixture
-def instance() -> Iterator[Instance]:
-    with Instance() as made:
-        yield made
 
 
 def test_any_client_can_look_around_and_call(instance: Instance) -> None:

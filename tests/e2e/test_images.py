@@ -2,26 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.support.images import busybox, busybox_image, file, layer, skopeo, write_layout
 from tests.support.instance import Instance
-from tests.support.registry import registry
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield address
-
-
-@pytest.fixture
-def instance() -> Iterator[Instance]:
-    with Instance() as made:
-        yield made
 
 
 def references(instance: Instance) -> list[str]:
