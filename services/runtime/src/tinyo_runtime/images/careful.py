@@ -13,13 +13,14 @@ from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.mirrors import Mirrors
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
+from tinyo_runtime.images.push import Push
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.sharing import Sharing
 from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Verified, Present, Patience, Mirrors, Accounts):
+class Careful(Shelf, Sharing, Verified, Present, Patience, Push, Mirrors, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:

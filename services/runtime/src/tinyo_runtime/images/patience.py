@@ -27,7 +27,8 @@ class Patience(Base):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answered: set[str] = set()
+        #: Registries that have answered before.
+        self.answered: set[str] = set()
         #: By registry and repository: a token is good for one repository.
         self.clients: dict[tuple[str, str], httpx.AsyncClient] = {}
 
@@ -57,15 +58,15 @@ class Patience(Base):
                     return
             except answers.Passing as error:
                 failure, least = error, error.after
-                self._answered.add(reference.registry)
+                self.answered.add(reference.registry)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 failure = error
             if received:
-                self._answered.add(reference.registry)
+                self.answered.add(reference.registry)
             if received - settled >= PROGRESS:
                 settled, delays = received, iter(DELAYS)
             delay = next(delays, None)
-            if delay is None or reference.registry not in self._answered:
+            if delay is None or reference.registry not in self.answered:
                 cut = isinstance(failure, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError)
                 if failure and not cut and not received:
                     raise failure
