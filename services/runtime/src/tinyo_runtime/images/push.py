@@ -81,8 +81,12 @@ class Push(Base):
         # Connections of its own: with what pulls show, nobody may push.
         async with super().client(target) as client:
             there = Destination(self, client, target, *goods.sources)
+            first, *rest = goods.blobs.values()
+            await bring(
+                first
+            )  # alone: the others need not hear once more who we have to be, or that we may not
             async with asyncio.TaskGroup() as uploads:
-                for blob in goods.blobs.values():
+                for blob in rest:
                     uploads.create_task(bring(blob))
             *others, last = goods.documents
             for digest in others:

@@ -26,7 +26,7 @@ def of(target: Reference, status: int, body: bytes, wait: str) -> TinyoError:
     if code == "NAME_UNKNOWN" or (status == 404 and not code):
         why = f"it has no repository {target.repository}{said}: create it there first"
     elif status == 405:
-        why = f"it takes nothing, because it may only be read{said}"
+        why = f"it takes nothing: it can only be read from{said}"
     elif status == 413:
         why = f"a part of the image is larger than what it, or a proxy before it, takes{said}"
     elif status == 507:
