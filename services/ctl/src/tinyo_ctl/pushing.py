@@ -73,11 +73,10 @@ class Uploads:
                 progress.DownloadColumn(),
                 transient=True,
             )
-            self.bars.start()
-        task = self.tasks.get(upload.digest)
-        if task is None:
-            task = self.tasks[upload.digest] = self.bars.add_task(name(upload))
-        self.bars.update(task, total=upload.total_bytes, completed=upload.sent_bytes)
+        if upload.digest not in self.tasks:
+            self.tasks[upload.digest] = self.bars.add_task(name(upload), total=upload.total_bytes)
+        self.bars.update(self.tasks[upload.digest], completed=upload.sent_bytes)
+        self.bars.start()
 
     def close(self) -> None:
         """Takes the bars away."""
