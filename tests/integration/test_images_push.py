@@ -329,9 +329,10 @@ def test_ctrl_c_takes_back_what_was_begun(tmp_path: Path) -> None:
         write_layout(busybox(), tmp_path / "layout")
         skopeo("copy", f"oci:{tmp_path}/layout:image", f"oci:{instance.state}/images:{address}/app:1")
         command = [str(PROGRAMS / "tinyo"), "image", "push", f"{address}/app:1"]
-        process = subprocess.Popen(command, env=instance.environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=instance.environment, stderr=subprocess.PIPE, text=True)
         assert waiting.wait(PATIENCE)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 130
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130 and said.startswith("interrupted: the image was not pushed; ")
         assert gone.wait(PATIENCE)
         assert shelf.uploads == {} and shelf.manifests == {}

@@ -47,6 +47,9 @@ class Uploads:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, KeyboardInterrupt):
+            kept = "what has arrived stays in the registry, and the next push need not send it"
+            print(f"interrupted: the image was not pushed; {kept}", file=sys.stderr)
 
     def show(self, pushed: PushProgress) -> None:
         """Brings everything to where it is."""
