@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tinyo.v1.push_pb2 import PushProgress, UploadProgress
+from tinyo.v1.push_pb2 import UploadProgress
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import ImageStore, patience, registries
-from tinyo_runtime.images.push import Pushed
+from tinyo_runtime.images.push import Pushed, Report
 
 from tests.support.images import (
     Built,
@@ -91,11 +91,16 @@ def put(root: Path, built: Built, name: str) -> None:
 
 def bring(root: Path, reference: str, to: str = "") -> tuple[Pushed, dict[str, UploadProgress]]:
     """What a push comes to, and the last that was told of each blob."""
-    told: list[PushProgress] = []
-    pushed = in_store(root, lambda store: store.push(reference, to, told.append))
-    uploads = {one.digest: one for one in told[-1].uploads}
-    assert all(one.complete for one in uploads.values())
-    return pushed, uploads
+    report: list[Report] = []
+
+    async def run(store: ImageStore) -> Pushed:
+        report.append(Report())
+        return await store.push(reference, to, report[0])
+
+    pushed = in_store(root, run)
+    assert report[0].message().reference == pushed.reference
+    assert all(one.complete for one in report[0].states.values())
+    return pushed, report[0].states
 
 
 def refused(reason: str, call: Callable[..., object], *arguments: object) -> TinyoError:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tinyo.v1.push_pb2 import PushProgress
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import ImageStore, patience, uploads
 from tinyo_runtime.images.push import Pushed
@@ -56,12 +55,11 @@ def store(tmp_path: Path, built: Built) -> Path:
 async def use(
     root: Path,
     host: str,
-    tell: Callable[[PushProgress], None] = lambda progress: None,
     then: Callable[[asyncio.Task[Pushed]], Awaitable[object]] = lambda push: asyncio.sleep(0),
 ) -> Pushed:
     images = ImageStore(root)
     try:
-        push = asyncio.create_task(images.push("app", f"{host}/x:1", tell))
+        push = asyncio.create_task(images.push("app", f"{host}/x:1"))
         await then(push)
         return await push
     finally:

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from tinyo.runtime.v1 import runtime_pb2 as pb
-from tinyo.v1.push_pb2 import PushedImage, PushProgress
+from tinyo.v1.push_pb2 import PushedImage
 
 from tinyo_runtime.errors import Context
 from tinyo_runtime.images import ImageStore
+from tinyo_runtime.images.push import Report
+from tinyo_runtime.images.sharing import INTERVAL
 
 
 class PushCalls:
@@ -18,22 +20,17 @@ class PushCalls:
     async def PushImage(
         self, request: pb.PushImageRequest, context: Context
     ) -> AsyncIterator[pb.PushImageResponse]:
-        # Only the last that is known: a caller who reads slowly makes us keep no more.
-        latest: list[PushProgress] = []
-        changed = asyncio.Event()
-
-        def tell(progress: PushProgress) -> None:
-            latest[:] = [progress]
-            changed.set()
-
-        push = asyncio.create_task(self.images.push(request.reference, request.target, tell))
-        push.add_done_callback(lambda _: changed.set())
+        report = Report()
+        push = asyncio.create_task(self.images.push(request.reference, request.target, report))
+        push.add_done_callback(lambda _: report.changed.set())
         try:
-            while not push.done() or latest:
-                await changed.wait()
-                changed.clear()
-                if latest:
-                    yield pb.PushImageResponse(progress=latest.pop())
+            # What is told is always the last that is known: a caller who reads slowly makes us keep no more.
+            while not push.done():
+                await report.changed.wait()
+                report.changed.clear()
+                await asyncio.wait([push], timeout=INTERVAL)
+                if report.states:
+                    yield pb.PushImageResponse(progress=report.message())
         finally:  # when nobody listens any more, nobody needs it
             push.cancel()
             await asyncio.wait([push])

@@ -15,8 +15,8 @@ from tinyo_runtime.images.reference import Reference
 if TYPE_CHECKING:
     from tinyo_runtime.images.shelf import Shelf
 
-#: Manifests and indexes of one push.
-MAX_DOCUMENTS = 500
+#: Manifests and indexes of one push, their bytes, and blobs.
+MAX_DOCUMENTS, MAX_BYTES, MAX_BLOBS = 500, 64 << 20, 10_000
 #: Repositories from which blobs may be mounted.
 MAX_SOURCES = 5
 #: What the shortest digest looks like that means an image; see `shelf`.
@@ -85,15 +85,18 @@ class _Loader:
     def __init__(self, images: "Shelf", reference: str, cargo: Cargo) -> None:
         self.images, self.reference, self.cargo = images, reference, cargo
         self._seen: set[str] = set()
+        self._bytes = 0
 
     def document(self, digest: str, media_type: str) -> None:
         """One document, after all that it needs. Raises Malformed and TinyoError."""
         if digest in self._seen:
             return
         self._seen.add(digest)
-        if len(self._seen) > MAX_DOCUMENTS:
-            raise Malformed(f"it has more than {MAX_DOCUMENTS} manifests")
         data = self._read(digest)
+        self._bytes += len(data)
+        if len(self._seen) > MAX_DOCUMENTS or self._bytes > MAX_BYTES or len(self.cargo.blobs) > MAX_BLOBS:
+            limits = f"{MAX_DOCUMENTS} manifests of {MAX_BYTES} bytes with {MAX_BLOBS} blobs"
+            raise Malformed(f"it has more than {limits}")
         document = verify.load(data)
         if "manifests" in document:
             self._index(verify.member(document, "manifests", list))

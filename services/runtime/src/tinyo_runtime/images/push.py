@@ -4,10 +4,9 @@ The bytes are those that are here, so its digest stays what it is. Nothing that 
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo.v1.push_pb2 import PushProgress, UploadProgress
 
@@ -15,7 +14,6 @@ from tinyo_runtime.images import cargo, failures, rejections
 from tinyo_runtime.images.cargo import Blob
 from tinyo_runtime.images.contents import Content, Damaged
 from tinyo_runtime.images.reference import Reference
-from tinyo_runtime.images.sharing import INTERVAL
 from tinyo_runtime.images.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -26,8 +24,6 @@ else:
 
 #: Blobs of one image that are on their way at the same time.
 PARALLEL = 4
-#: Who hears how far a push is.
-Listener: TypeAlias = Callable[[PushProgress], None]
 
 
 class Pushed(NamedTuple):
@@ -49,7 +45,7 @@ class Push(Base):
     #: Registries that have answered before.
     answered: set[str]
 
-    async def push(self, reference: str, to: str = "", progress: Listener = lambda progress: None) -> Pushed:
+    async def push(self, reference: str, to: str = "", report: "Report | None" = None) -> Pushed:
         """Brings an image to the registry that its reference names, or to that of `to`. Raises TinyoError.
 
         Cancelled or failed, it takes back what it began to send; blobs that have arrived stay.
@@ -61,16 +57,16 @@ class Push(Base):
         self.wanted.extend(relied)
         try:
             with failures.explained(target):
-                await self._bring(reference, target, goods, progress)
+                await self._bring(reference, target, goods, report or Report())
         finally:
             for one in relied:
                 self.wanted.remove(one)
         return Pushed(str(target), digest, sum(blob.size for blob in goods.blobs.values()))
 
-    async def _bring(self, reference: str, target: Reference, goods: cargo.Cargo, progress: Listener) -> None:
+    async def _bring(self, reference: str, target: Reference, goods: cargo.Cargo, report: "Report") -> None:
         from tinyo_runtime.images.destination import Destination  # when it is needed: it takes long
 
-        report = Report(target, goods, progress)
+        report.begin(target, goods)
         limit = asyncio.Semaphore(PARALLEL)
 
         async def bring(blob: Blob) -> None:
@@ -81,13 +77,12 @@ class Push(Base):
         # Connections of its own: with what pulls show, nobody may push.
         async with super().client(target) as client:
             there = Destination(self, client, target, *goods.sources)
-            first, *rest = goods.blobs.values()
-            await bring(
-                first
-            )  # alone: the others need not hear once more who we have to be, or that we may not
-            async with asyncio.TaskGroup() as uploads:
-                for blob in rest:
-                    uploads.create_task(bring(blob))
+            blobs = [*goods.blobs.values()]
+            # The first goes alone: the others need not hear as well who we have to be, or that we may not.
+            for some in (blobs[:1], blobs[1:]):
+                async with asyncio.TaskGroup() as uploads:
+                    for blob in some:
+                        uploads.create_task(bring(blob))
             *others, last = goods.documents
             for digest in others:
                 await there.put_manifest(digest, digest, *goods.documents[digest])
@@ -101,7 +96,7 @@ class Push(Base):
         path = self.blob(blob.digest)
         try:
             with closing(Content(path, blob.digest, blob.size)) as content:
-                await Upload(there, content, mounts, report.states[blob.digest], report.tell).run()
+                await Upload(there, content, mounts, report.states[blob.digest], report.changed.set).run()
         except Damaged as damaged:
             if blob.kind == "layer":  # so that a pull fetches it again, as `audit` does it
                 damaged.remove(path)
@@ -109,19 +104,21 @@ class Push(Base):
 
 
 class Report:
-    """How far a push is."""
+    """How far a push is. Whoever wants to know waits until it has changed."""
 
-    def __init__(self, target: Reference, goods: cargo.Cargo, progress: Listener) -> None:
-        self._target, self._progress = target, progress
-        #: By digest.
-        self.states = {
-            blob.digest: UploadProgress(digest=blob.digest, total_bytes=blob.size, layer=blob.kind == "layer")
-            for blob in goods.blobs.values()
-        }
-        self._told = 0.0
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        #: By digest of the blob; none before it is known what has to be there.
+        self.states: dict[str, UploadProgress] = {}
+        self._target = ""
 
-    def tell(self, *, now: bool = False) -> None:
-        """Tells it, if that was not done just before."""
-        if now or time.monotonic() - self._told >= INTERVAL:
-            self._told = time.monotonic()
-            self._progress(PushProgress(reference=str(self._target), uploads=self.states.values()))
+    def begin(self, target: Reference, goods: cargo.Cargo) -> None:
+        """Nothing of it is there yet, as far as is known."""
+        self._target = str(target)
+        for digest, size, kind in goods.blobs.values():
+            self.states[digest] = UploadProgress(digest=digest, total_bytes=size, layer=kind == "layer")
+        self.changed.set()
+
+    def message(self) -> PushProgress:
+        """All of it, as it is now."""
+        return PushProgress(reference=self._target, uploads=self.states.values())

@@ -42,7 +42,7 @@ class Upload:
         content: Content,
         sources: Sequence[str],
         state: UploadProgress,
-        tell: Callable[..., None],
+        tell: Callable[[], None],
     ) -> None:
         self.destination, self.content, self.state, self.tell = destination, content, state, tell
         #: Repositories that may have it.
@@ -64,7 +64,7 @@ class Upload:
             raise
         self.state.sent_bytes = 0 if self.state.present or self.state.mounted_from else self.content.size
         self.state.complete = True
-        self.tell(now=True)
+        self.tell()
 
     async def _attempt(self) -> None:
         if await self._exists():  # also when only the answer to the last request was lost
