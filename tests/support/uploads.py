@@ -101,6 +101,8 @@ class Taker(BaseHTTPRequestHandler):
         data = self.body()
         if self.number not in self.shelf.uploads:
             self.answer(404)
+        elif self.path != self.place(self.number):
+            self.answer(400, b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}')
         elif int(start) != len(self.shelf.uploads[self.number]) or int(end) - int(start) + 1 != len(data):
             self.answer(416)
         else:
@@ -128,8 +130,9 @@ class Taker(BaseHTTPRequestHandler):
             self.answer(code, Location=self.place(self.number), Range=f"0-{max(0, len(data) - 1)}")
 
     def place(self, number: str) -> str:
-        """Where an upload is sent to; the query must come back as it is."""
-        return f"/v2/{self.repository}/blobs/uploads/{number}?state=a%2Fb+c"
+        """Where an upload is sent to now; the query must come back as it is."""
+        state = f"a%2Fb+{len(self.shelf.uploads.get(number, b''))}"
+        return f"/v2/{self.repository}/blobs/uploads/{number}?state={state}"
 
     def log_message(self, format: str, *args: object) -> None:
         pass

@@ -94,9 +94,7 @@ class _Loader:
         self._seen.add(digest)
         data = self._read(digest)
         self._bytes += len(data)
-        if len(self._seen) > MAX_DOCUMENTS or self._bytes > MAX_BYTES or len(self.cargo.blobs) > MAX_BLOBS:
-            limits = f"{MAX_DOCUMENTS} manifests of {MAX_BYTES} bytes with {MAX_BLOBS} blobs"
-            raise Malformed(f"it has more than {limits}")
+        self._check()
         document = verify.load(data)
         if "manifests" in document:
             self._index(verify.member(document, "manifests", list))
@@ -130,6 +128,12 @@ class _Loader:
         if not self._has(digest):
             raise rejections.damaged(self.reference, kind, digest, "is missing")
         self.cargo.blobs.setdefault(digest, Blob(digest, size, kind))
+        self._check()
+
+    def _check(self) -> None:
+        if len(self._seen) > MAX_DOCUMENTS or self._bytes > MAX_BYTES or len(self.cargo.blobs) > MAX_BLOBS:
+            limits = f"{MAX_DOCUMENTS} manifests of {MAX_BYTES} bytes, or {MAX_BLOBS} blobs"
+            raise Malformed(f"it has more than {limits}")
 
     def _has(self, digest: str) -> bool:
         return self.images.blob(digest).is_file()

@@ -28,7 +28,7 @@ class Content:
     def __init__(self, path: Path, digest: str, size: int) -> None:
         """Opens it, so that it stays readable whoever deletes it meanwhile. Raises Damaged and OSError."""
         self.digest, self.size = digest, size
-        #: Bytes that have been given away at most, of which a receiver may have more or fewer.
+        #: Bytes that have been given away; who begins anew with a receiver sets it to 0.
         self.given = 0
         try:
             self._file = path.open("rb", buffering=0)

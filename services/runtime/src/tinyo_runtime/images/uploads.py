@@ -68,7 +68,7 @@ class Upload:
 
     async def _attempt(self) -> None:
         if await self._exists():  # also when only the answer to the last request was lost
-            self.state.present = not self.content.given
+            self.state.present = not self.state.sent_bytes
             return
         if self._session:
             self._in_pieces = True
@@ -105,7 +105,7 @@ class Upload:
         expect = (201, 202) if mount else (202,)
         answer = await self.destination.ask("POST", "blobs/uploads/", expect=expect, params=mount)
         if answer.status_code == 202:
-            self._session = self.destination.location(answer)
+            self._session, self.content.given = self.destination.location(answer), 0
             least = answer.headers.get("OCI-Chunk-Min-Length", "")
             self._piece = max(PIECE, int(least)) if re.fullmatch(r"\d{1,18}", least) else PIECE
         return answer
@@ -161,7 +161,7 @@ class Upload:
                 self._session = self.destination.location(answer)
             self._offset = self._got(answer, end)
             if self._offset <= start:
-                why = f"it does not go beyond {start} bytes of {self.content.digest}"
+                why = f"it does not go beyond byte {start} of {self.content.digest}"
                 raise answers.Passing(failures.unreachable(self.destination.target, why), 0)
         await self._finish(self._body(self.content.size, self.content.size), 0)
 
