@@ -31,7 +31,7 @@ from tests.support.images import (
     write_layout,
 )
 from tests.support.instance import PATIENCE, PROGRAMS, Instance
-from tests.support.registry import basic, registry, requests, served, token_service
+from tests.support.registry import basic, everything, registry, served, token_service
 from tests.support.uploads import Shelf, Taker, taking
 
 T = TypeVar("T")
@@ -135,10 +135,10 @@ def test_what_is_pushed_is_what_is_here(host: str, folder: Path, tmp_path: Path)
 def test_what_is_there_is_not_sent(host: str, folder: Path, tmp_path: Path) -> None:
     put(tmp_path / "s", busybox(), "app")
     bring(tmp_path / "s", "app", f"{host}/twice/app")
-    before = len(requests(folder, ""))
+    before = len(everything(folder))
     pushed, uploads = bring(tmp_path / "s", "app", f"{host}/twice/app:2")
     assert all(one.present and not one.sent_bytes for one in uploads.values())
-    assert {line.split()[0] for line in requests(folder, "")[before:]} == {"HEAD", "PUT"}
+    assert {line.split()[0] for line in everything(folder)[before:]} == {"HEAD", "PUT"}
     assert there(pushed.reference) == pushed.digest
 
 
@@ -149,13 +149,13 @@ def test_what_another_repository_has_is_mounted(host: str, folder: Path, tmp_pat
     put(tmp_path / "s", base, f"{host}/mount/base:1")
     put(tmp_path / "s", base, "elsewhere.test/mount/base:1")
     put(tmp_path / "s", busybox([layer(file("mine", os.urandom(1000)))]), f"{host}/mount/app:1")
-    before = len(requests(folder, ""))
+    before = len(everything(folder))
     pushed, uploads = bring(tmp_path / "s", f"{host}/mount/app:1")
     assert there(pushed.reference) == pushed.digest
     (shared,) = base.blobs.keys() & uploads.keys()
     assert [one.digest for one in uploads.values() if one.mounted_from] == [shared]
     assert uploads[shared].mounted_from == "mount/base" and not uploads[shared].sent_bytes
-    asked = [line for line in requests(folder, "")[before:] if "/mount/app/blobs/uploads/" in line]
+    asked = [line for line in everything(folder)[before:] if "/mount/app/blobs/uploads/" in line]
     assert [line.rpartition("from=")[2] for line in asked if "mount=" in line] == [
         "mount%2Fabsent",
         "mount%2Fbase",
@@ -242,9 +242,9 @@ def test_password(tmp_path: Path) -> None:
         (tmp_path / "s/auth.json").write_text(
             json.dumps({"auths": {address: {"auth": basic("me:wrong")[6:]}}})
         )
-        before = len(requests(tmp_path / "registry", ""))
+        before = len(everything(tmp_path / "registry"))
         refused("REGISTRY_DENIED", bring, tmp_path / "s", f"{address}/team/app:1")
-        assert len(requests(tmp_path / "registry", "")) - before <= 8
+        assert len(everything(tmp_path / "registry")) - before <= 8
 
 
 def test_token_with_the_right_to_push(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_mirrors_get_nothing(host: str, folder: Path, tmp_path: Path) -> None:
         put(tmp_path / "s", busybox(), "app")
         pushed = in_store(tmp_path / "s", use)
         assert there(pushed.reference) == pushed.digest
-        assert requests(tmp_path / "mirror", "") == ["GET /v2/"]
+        assert everything(tmp_path / "mirror") == ["GET /v2/"]
 
 
 def test_the_whole_way(host: str, folder: Path, tmp_path: Path) -> None:

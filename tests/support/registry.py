@@ -73,13 +73,17 @@ def registry(
         process.wait()
 
 
-def requests(folder: Path, method: str = "GET") -> list[str]:
-    """What the registry in `folder` was asked since its start: "GET /v2/demo/manifests/latest" and the like.
-
-    Without a method ("") everything.
-    """
+def requests(folder: Path) -> list[str]:
+    """What the registry in `folder` was asked since its start: "GET /v2/demo/manifests/latest" and the like."""
     lines = (folder / "log").read_text(errors="replace").splitlines()
-    asked = re.compile(rf'^(?!time=)[^"]*"({method or "[A-Z]+"} /v2/\S*) HTTP/')
+    quoted = [line.split('"')[1] for line in lines if '"GET /v2/' in line and not line.startswith("time=")]
+    return [line.rpartition(" HTTP/")[0] for line in quoted]
+
+
+def everything(folder: Path) -> list[str]:
+    """The same with all methods."""
+    asked = re.compile(r'(?!time=)[^"]*"([A-Z]+ /v2/\S*) HTTP/')
+    lines = (folder / "log").read_text(errors="replace").splitlines()
     return [match[1] for line in lines if (match := asked.match(line))]
 
 
