@@ -24,8 +24,7 @@ MANIFEST_TYPES = (
 #: Bytes that are here already of what is asked for again.
 received: ContextVar[int] = ContextVar("received", default=0)
 
-#: Statuses after which the same may be asked for again.
-TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
 class Passing(TinyoError):
@@ -53,7 +52,7 @@ def check(reference: Reference, response: "httpx.Response") -> None:
         raise failures.denied(reference)
     elif status not in (200, 206):
         error = failures.unreachable(reference, f"it answers with status {status}")
-        if status not in TRANSIENT:
+        if status not in _TRANSIENT:
             raise error
         wait = response.headers.get("Retry-After", "")
         raise Passing(error, min(float(wait), 10) if wait.isdigit() else 0)

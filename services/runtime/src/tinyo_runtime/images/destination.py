@@ -42,6 +42,8 @@ class Destination:
         own = f"repository:{target.repository}:pull,push"
         self._scopes = (own, *(f"repository:{source}:pull" for source in sources))
         self._introducing = asyncio.Lock()
+        #: Whether it has answered anything.
+        self._answered = False
 
     async def ask(
         self,
@@ -64,15 +66,14 @@ class Destination:
         for _ in range(MAX_REDIRECTS + 1):
             request = partial(self.client.build_request, method, url, headers=headers, **options)
             response, said = await self._authorized(request, body)
-            self.images.answered.add(self.target.registry)
+            self._answered = True
             if response.status_code in expect:
                 return response
             if response.status_code in (307, 308) or (method in ("GET", "HEAD") and response.is_redirect):
                 url = self.location(response)
                 options.pop("params", None)  # they are in the new address, if they are to be
                 continue
-            wait = response.headers.get("Retry-After", "")
-            error = rejections.of(self.target, response.status_code, said, wait)
+            error = rejections.of(self.target, response, said)
             if response.status_code in passing:
                 raise answers.Passing(error, 0)
             raise error
@@ -177,7 +178,7 @@ class Destination:
             if reached() - settled >= patience.PROGRESS:
                 settled, delays = reached(), iter(patience.DELAYS)
             delay = next(delays, None)
-            if delay is None or self.target.registry not in self.images.answered:
+            if delay is None or not self._answered:
                 if isinstance(failure, TinyoError):
                     raise failure
                 raise failures.unreachable(self.target, str(failure) or type(failure).__name__) from failure

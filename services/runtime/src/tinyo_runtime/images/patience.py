@@ -27,8 +27,7 @@ class Patience(Base):
 
     def __init__(self) -> None:
         super().__init__()
-        #: Registries that have answered before.
-        self.answered: set[str] = set()
+        self._answered: set[str] = set()
         #: By registry and repository: a token is good for one repository.
         self.clients: dict[tuple[str, str], httpx.AsyncClient] = {}
 
@@ -58,15 +57,15 @@ class Patience(Base):
                     return
             except answers.Passing as error:
                 failure, least = error, error.after
-                self.answered.add(reference.registry)
+                self._answered.add(reference.registry)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 failure = error
             if received:
-                self.answered.add(reference.registry)
+                self._answered.add(reference.registry)
             if received - settled >= PROGRESS:
                 settled, delays = received, iter(DELAYS)
             delay = next(delays, None)
-            if delay is None or reference.registry not in self.answered:
+            if delay is None or reference.registry not in self._answered:
                 cut = isinstance(failure, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError)
                 if failure and not cut and not received:
                     raise failure

@@ -42,8 +42,6 @@ class Push(Base):
 
     #: Digests that must not be swept meanwhile.
     wanted: list[str]
-    #: Registries that have answered before.
-    answered: set[str]
 
     async def push(self, reference: str, to: str = "", report: "Report | None" = None) -> Pushed:
         """Brings an image to the registry that its reference names, or to that of `to`. Raises TinyoError.

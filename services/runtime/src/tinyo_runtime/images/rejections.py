@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -10,19 +10,22 @@ from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import answers, failures
 from tinyo_runtime.images.reference import Reference
 
+if TYPE_CHECKING:
+    import httpx
+
 #: Characters that are shown of what a registry says.
 MAX_WORDS = 300
 
 
-def of(target: Reference, status: int, body: bytes, wait: str) -> TinyoError:
+def of(target: Reference, response: "httpx.Response", body: bytes) -> TinyoError:
     """The error that an answer means; Passing when the registry may take the same later."""
+    status = response.status_code
     code, words = _said(body)
     said = f" ({words})" if words else ""
     if status in (401, 403):
         return denied(target, said)
-    if status in answers.TRANSIENT:
-        error = failures.unreachable(target, f"it answers with status {status}{said}")
-        return answers.Passing(error, min(float(wait), 10) if wait.isdigit() else 0)
+    if status in (408, 425, 429) or (status >= 500 and status != 507):
+        return _later(target, response, said)
     if code == "NAME_UNKNOWN" or (status == 404 and not code):
         why = f"it has no repository {target.repository}{said}: create it there first"
     elif status == 405:
@@ -34,6 +37,18 @@ def of(target: Reference, status: int, body: bytes, wait: str) -> TinyoError:
     else:
         why = f"it answers with status {status}{said}"
     return rejected(target, why, status=str(status))
+
+
+def _later(target: Reference, response: "httpx.Response", said: str) -> TinyoError:
+    """When a registry may take the same, by the rules for all answers."""
+    later = failures.unreachable(target, f"it answers with status {response.status_code}{said}")
+    try:
+        answers.check(target, response)
+    except answers.Passing as passing:
+        return answers.Passing(later, passing.after)
+    except TinyoError as error:
+        return error
+    return later
 
 
 def rejected(target: Reference, why: str, **facts: str) -> TinyoError:
