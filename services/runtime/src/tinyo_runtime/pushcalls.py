@@ -9,7 +9,9 @@ from tinyo.v1.push_pb2 import PushedImage
 from tinyo_runtime.errors import Context
 from tinyo_runtime.images import ImageStore
 from tinyo_runtime.images.push import Report
-from tinyo_runtime.images.sharing import INTERVAL
+
+#: Seconds between two reports of progress.
+INTERVAL = 0.1
 
 
 class PushCalls:
