@@ -3,11 +3,15 @@
 import asyncio
 import json
 import os
+import select
 import signal
+import socket
+import socketserver
 import subprocess
 import threading
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -293,6 +297,47 @@ def test_mirrors_get_nothing(host: str, folder: Path, tmp_path: Path) -> None:
         pushed = in_store(tmp_path / "s", use)
         assert there(pushed.reference) == pushed.digest
         assert everything(tmp_path / "mirror") == ["GET /v2/"]
+
+
+def test_a_line_that_is_cut(host: str, tmp_path: Path) -> None:
+    """Twice in the middle of a layer; docker-registry does not say what it has got, and gets it once more."""
+    built = busybox([layer(file("big", os.urandom(3_000_000)))])
+    put(tmp_path / "s", built, "app")
+    cuts = [2_000_000, 1_500_000]
+    with cut_line(host, cuts) as address:
+        pushed, uploads = bring(tmp_path / "s", "app", f"{address}/cut:1")
+        assert cuts == []
+        assert there(pushed.reference) == pushed.digest
+    assert max(one.sent_bytes for one in uploads.values()) > 3_000_000
+
+
+@contextmanager
+def cut_line(address: str, cuts: list[int]) -> Iterator[str]:
+    """A way to an address on which a connection ends after so many bytes, one for each number."""
+
+    class Line(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            host, _, port = address.partition(":")
+            there, count = socket.create_connection((host, int(port))), 0
+            ends = [self.request, there]
+            with there:
+                while ready := select.select(ends, [], [], PATIENCE)[0]:
+                    data = ready[0].recv(65536)
+                    count += len(data) if ready[0] is self.request else 0
+                    if cuts and count > cuts[0]:
+                        cuts.pop(0)
+                        return
+                    if not data:
+                        return
+                    ends[ends[0] is ready[0]].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Line) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 def test_the_whole_way(host: str, folder: Path, tmp_path: Path) -> None:
