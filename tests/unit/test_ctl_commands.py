@@ -93,8 +93,8 @@ def test_the_host_can_stand_behind_the_command(tinyo: Run, node: FakeNode) -> No
 
 def test_the_half_of_a_command_gets_the_other_half(tinyo: Run) -> None:
     assert tinyo("image").stderr == (
-        "tinyo: 'image' needs one more word: image ls, image pull, image push, image rm, image inspect, image history, "
-        "image tag, image prune, image du, image verify\n"
+        "tinyo: 'image' needs one more word: image ls, image pull, image push, image rm, image inspect, "
+        "image history, image tag, image prune, image du, image verify\n"
     )
 
 
