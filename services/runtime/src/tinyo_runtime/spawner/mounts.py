@@ -4,6 +4,7 @@ looked up below it, as if it were "/".
 
 import os
 
+from tinyo_runtime.spawner import made
 from tinyo_runtime.spawner import syscalls as sys
 
 
@@ -27,6 +28,7 @@ def open_in_root(path: str, *, make: str = "", links: bool = True) -> int:
             os.mkdir(name, 0o755, dir_fd=folder)
         else:
             os.mknod(name, 0o644, dir_fd=folder)
+        made.mark(folder, name)
     finally:
         os.close(folder)
     return open_in_root(path, links=links)
