@@ -17,7 +17,7 @@ from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.words import words
 
 _SHELL = ["/bin/sh", "-c"]
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
 
 class Wrong(Exception):
@@ -29,7 +29,7 @@ def applied(process: Document, changes: Sequence[str]) -> Document:
     process = deepcopy(process)
     seen = set[str]()
     for index, text in enumerate(changes):
-        name, _, rest = text.strip().partition(" ")
+        name, rest = (*text.split(maxsplit=1), "", "")[:2]
         name, rest = name.upper(), rest.strip()
         try:
             if name not in INSTRUCTIONS:
@@ -75,11 +75,9 @@ def _pairs(process: Document, text: str) -> dict[str, str]:
     """NAME=value…, or NAME and a value to the end."""
     split = _split(process, text)
     if "=" not in split[0]:
-        name, _, _ = text.partition(" ")
-        value = " ".join(split[1:])
-        if not value:
+        if len(split) == 1:
             raise Wrong("it has no value: write NAME=value")
-        return {name: value}
+        return {split[0]: " ".join(split[1:])}
     pairs = [word.partition("=") for word in split]
     if not all(name and equals for name, equals, _ in pairs):
         raise Wrong("each must be NAME=value")
@@ -120,7 +118,8 @@ def _workdir(process: Document, text: str) -> None:
 def _stop_signal(process: Document, text: str) -> None:
     name = _one(process, text)
     full = name if name.startswith("SIG") else f"SIG{name}"
-    if full not in signal.Signals.__members__ and not (name.isdecimal() and 0 < int(name) < signal.NSIG):
+    known = full in signal.Signals.__members__ or re.fullmatch("[1-9]|[1-5][0-9]|6[0-4]", name)
+    if not known:
         raise Wrong(f"{name!r} is no signal")
     process["StopSignal"] = name
 
