@@ -1,16 +1,16 @@
 """Extended attributes: what overlayfs and TinyO noted of a file or folder, and what becomes part of the layer."""
 
+import errno
 import os
-from collections.abc import Container
 from typing import NamedTuple
 
 from tinyo_runtime.spawner.made import MARK
 from tinyo_runtime.unpack.attributes import PREFIX, is_kept
 from tinyo_runtime.unpack.refusals import Refused
 
-_OVERLAY = "trusted.overlay."
+_OPAQUE = "trusted.overlay.opaque"
 #: Only with mount options that TinyO turns off: the files are elsewhere than they seem.
-_ELSEWHERE = (f"{_OVERLAY}redirect", f"{_OVERLAY}metacopy")
+_ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
 
 class Attributes(NamedTuple):
@@ -35,13 +35,20 @@ def of(fd: int, path: bytes) -> Attributes:
         raise Refused(f"{path!r} was moved or changed by overlayfs without its content")
     kept = [name for name in map(os.fsencode, names) if is_kept(name)]
     said = [name for name in kept if b"=" not in name]
+    values = {name: _value(fd, name) for name in said}
     return Attributes(
-        records={PREFIX + name: os.getxattr(fd, name) for name in said},
-        opaque=_has(fd, names, f"{_OVERLAY}opaque"),
+        records={PREFIX + name: value for name, value in values.items() if value is not None},
+        opaque=_OPAQUE in names and _value(fd, _OPAQUE) == b"y",
         made=MARK in names,
         unspeakable=len(kept) - len(said),
     )
 
 
-def _has(fd: int, names: Container[str], name: str) -> bool:
-    return name in names and os.getxattr(fd, name) == b"y"
+def _value(fd: int, name: str | bytes) -> bytes | None:
+    """None when it was removed meanwhile."""
+    try:
+        return os.getxattr(fd, name)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return None

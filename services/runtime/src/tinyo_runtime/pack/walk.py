@@ -20,8 +20,8 @@ from tinyo_runtime.unpack.tar import FILE, FOLDER, SYMLINK
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: What the kernel says to somebody who opens something that has just become something else.
-_CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES)
+#: What the kernel says to somebody who opens or reads something that has just become something else.
+_CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EINVAL)
 
 
 class Walk:
@@ -50,7 +50,7 @@ class Walk:
         self._waiting.append(said)
         if not about.made:
             self._say()
-        for name in sorted(map(os.fsencode, os.listdir(fd))):
+        for name in sorted(_names(fd)):
             self._entry(fd, name, _join(path, name))
         if self._waiting and self._waiting[-1] is said:
             self._waiting.pop()
@@ -58,32 +58,31 @@ class Walk:
 
     def _entry(self, parent: int, name: bytes, path: bytes) -> None:
         limits.counts.entry()
+        if name.startswith(whiteouts.PREFIX):
+            self.left_out["names"] += 1  # it would hide something
+            return
         try:
-            found = os.lstat(name, dir_fd=parent)
-            if name.startswith(whiteouts.PREFIX):
-                self.left_out["names"] += 1  # it would hide something
-            elif whiteouts.is_one(found):
-                self._say(archive.header(_join(path[: -len(name) - 1], whiteouts.PREFIX + name), FILE))
-            elif stat.S_ISDIR(found.st_mode):
-                self._folder(os.open(name, _OPEN_FOLDER, dir_fd=parent), path)
-            elif stat.S_ISREG(found.st_mode):
-                self._file(os.open(name, _OPEN_FILE, dir_fd=parent), path)
-            elif stat.S_ISLNK(found.st_mode):
-                self._leaf(path, SYMLINK, found, os.readlink(name, dir_fd=parent))
-            elif stat.S_ISFIFO(found.st_mode):
-                self._leaf(path, others.FIFO, found)
-            else:
-                self.left_out["sockets" if stat.S_ISSOCK(found.st_mode) else "devices"] += 1
+            found, fd, link = _look(parent, name)
         except OSError as error:
             if error.errno not in _CHANGED:
                 raise
             self.left_out["changed"] += 1
+            return
+        if whiteouts.is_one(found):
+            self._say(archive.header(_join(path[: -len(name) - 1], whiteouts.PREFIX + name), FILE))
+        elif stat.S_ISDIR(found.st_mode):
+            self._folder(fd, path)
+        elif stat.S_ISREG(found.st_mode):
+            self._file(fd, path, found)
+        elif stat.S_ISLNK(found.st_mode):
+            self._leaf(path, SYMLINK, found, link)
+        elif stat.S_ISFIFO(found.st_mode):
+            self._leaf(path, others.FIFO, found)
+        else:
+            self.left_out["sockets" if stat.S_ISSOCK(found.st_mode) else "devices"] += 1
 
-    def _file(self, fd: int, path: bytes) -> None:
-        """A regular file; its size is what it is now."""
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    def _file(self, fd: int, path: bytes, found: os.stat_result) -> None:
+        """A regular file, as long as it was when it was found."""
         about = self._attributes(fd, path)
         if not (about.made and not found.st_size) and not self._is_link(path, found):
             pieces = content.pieces(fd, found.st_size)
@@ -127,6 +126,29 @@ class Walk:
         for data in (*self._waiting, *said):
             self._layer.write(data)
         self._waiting.clear()
+
+
+def _look(parent: int, name: bytes) -> tuple[os.stat_result, int, bytes]:
+    """What there is under a name, a descriptor of a folder or file, and the target of a link."""
+    found = os.lstat(name, dir_fd=parent)
+    if stat.S_ISLNK(found.st_mode):
+        return found, -1, os.readlink(name, dir_fd=parent)
+    if not stat.S_ISDIR(found.st_mode) and not stat.S_ISREG(found.st_mode):
+        return found, -1, b""
+    fd = os.open(name, _OPEN_FOLDER if stat.S_ISDIR(found.st_mode) else _OPEN_FILE, dir_fd=parent)
+    opened = os.fstat(fd)
+    if stat.S_IFMT(opened.st_mode) != stat.S_IFMT(found.st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return opened, fd, b""
+
+
+def _names(folder: int) -> list[bytes]:
+    """Those in a folder; one that was removed has none."""
+    try:
+        return [*map(os.fsencode, os.listdir(folder))]
+    except FileNotFoundError:
+        return []
 
 
 def _join(folder: bytes, name: bytes) -> bytes:

@@ -1,0 +1,132 @@
+"""Containers that stand still: in both kinds of cgroups, as far as this machine has them."""
+
+import asyncio
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tinyo_runtime import pausing
+from tinyo_runtime.cgroups import Cgroups
+from tinyo_runtime.errors import TinyoError
+
+UNIFIED = next(
+    (
+        path
+        for path in map(Path, ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"))
+        if (path / "cgroup.stat").exists()
+    ),
+    None,
+)
+
+
+@pytest.fixture
+def instance() -> str:
+    return f"t{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def cgroups(instance: str) -> Iterator[Cgroups]:
+    made = Cgroups(instance)
+    yield made
+    made.close(remove=True)
+
+
+@pytest.fixture
+def unified(instance: str) -> Iterator[Cgroups]:
+    """As on a machine that has cgroup v2 alone."""
+    if not UNIFIED:
+        pytest.skip("this machine has no cgroup v2")
+    made = Cgroups.__new__(Cgroups)
+    made.roots = [UNIFIED / instance]
+    made.roots[0].mkdir()
+    yield made
+    made.close(remove=True)
+
+
+def state(process: subprocess.Popen[bytes]) -> str:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def run(cgroups: Cgroups) -> None:
+    """Pauses a container of one process that is busy."""
+
+    async def use() -> None:
+        with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as process:
+            try:
+                for root in cgroups.roots:
+                    (root / "one/cgroup.procs").write_text(str(process.pid))
+                was = Path(f"/proc/{process.pid}/cgroup").read_text()
+                for _ in range(3):
+                    async with pausing.paused(cgroups, "one", "web"):
+                        before = Path(f"/proc/{process.pid}/stat").read_text().split()[13]
+                        assert state(process) in "DS"  # v1 and v2 call it differently
+                        await asyncio.sleep(0.05)
+                        assert Path(f"/proc/{process.pid}/stat").read_text().split()[13] == before
+                    assert state(process) == "R"
+                assert Path(f"/proc/{process.pid}/cgroup").read_text() == was
+                # Whoever paused it was killed.
+                freezer = next(pausing._freezers(cgroups, "one"))
+                await freezer.stop()
+                assert state(process) in "DS"
+                pausing.end_all(cgroups)
+                assert state(process) == "R"
+                assert Path(f"/proc/{process.pid}/cgroup").read_text() == was
+            finally:
+                process.kill()
+        await cgroups.remove("one")
+
+    for root in cgroups.roots:
+        (root / "one").mkdir(exist_ok=True)
+    asyncio.run(use())
+
+
+def test_the_container_stands_still(cgroups: Cgroups) -> None:
+    run(cgroups)
+
+
+def test_the_container_stands_still_in_cgroup_v2(unified: Cgroups) -> None:
+    run(unified)
+
+
+def test_two_stand_still_at_the_same_time(cgroups: Cgroups) -> None:
+    async def use() -> None:
+        async with pausing.paused(cgroups, "one", "a"), pausing.paused(cgroups, "two", "b"):
+            pass
+        pausing.end_all(cgroups)
+
+    asyncio.run(use())
+
+
+def test_what_cannot_be_paused_is_said(cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use() -> None:
+        async with pausing.paused(cgroups, "one", "web"):
+            raise AssertionError
+
+    monkeypatch.setattr(pausing, "_v1", lambda: iter(()))
+    with pytest.raises(TinyoError, match="--no-pause") as raised:
+        asyncio.run(use())
+    assert raised.value.reason == "CONTAINER_NOT_PAUSED"
+
+
+def test_one_that_does_not_stop_goes_on(cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when it waits for a disk that does not answer."""
+    went_on = []
+
+    class Slow(pausing._Own):
+        async def stop(self) -> None:
+            await asyncio.sleep(60)
+
+        def go_on(self) -> None:
+            went_on.append(True)
+
+    async def use() -> None:
+        async with pausing.paused(cgroups, "one", "web"):
+            raise AssertionError
+
+    monkeypatch.setattr(pausing, "_freezers", lambda *_: iter([Slow(Path("/"))]))
+    monkeypatch.setattr(pausing, "PATIENCE", 0.01)
+    with pytest.raises(TinyoError, match="did not stop") as raised:
+        asyncio.run(use())
+    assert raised.value.reason == "CONTAINER_NOT_PAUSED" and went_on
