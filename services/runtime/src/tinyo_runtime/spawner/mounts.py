@@ -24,10 +24,8 @@ def open_in_root(path: str, *, make: str = "", links: bool = True) -> int:
     parent, name = os.path.split(path.rstrip("/"))
     folder = open_in_root(parent, make="folder", links=links)
     try:
-        if make == "folder":
-            os.mkdir(name, 0o755, dir_fd=folder)
-        else:
-            os.mknod(name, 0o644, dir_fd=folder)
+        new, mode = (os.mkdir, 0o755) if make == "folder" else (os.mknod, 0o644)
+        new(name, mode, dir_fd=folder)
         made.mark(folder, name)
     finally:
         os.close(folder)
