@@ -1,8 +1,11 @@
 """Containers that stand still: in both kinds of cgroups, as far as this machine has them."""
 
 import asyncio
+import os
 import secrets
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,49 +48,78 @@ def unified(instance: str) -> Iterator[Cgroups]:
     made.close(remove=True)
 
 
-def state(process: subprocess.Popen[bytes]) -> str:
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+BUSY = ["sh", "-c", "while :; do :; done"]
+#: The first thread ends, and another one goes on.
+HEADLESS = [sys.executable, "-c", (
+    "import ctypes, os, threading\n"
+    "def work():\n while True: pass\n"
+    "threading.Thread(target=work).start()\n"
+    f"ctypes.CDLL(None).syscall({60 if os.uname().machine == 'x86_64' else 93}, 0)"
+)]  # fmt: skip
 
 
-def run(cgroups: Cgroups) -> None:
+def thread(process: subprocess.Popen[bytes]) -> Path:
+    """The last of a process."""
+    return max(Path(f"/proc/{process.pid}/task").iterdir(), key=lambda path: int(path.name))
+
+
+def stat(process: subprocess.Popen[bytes]) -> list[str]:
+    """Of that thread, from its state on (proc_pid_stat(5))."""
+    return (thread(process) / "stat").read_text().rpartition(")")[2].split()
+
+
+def wait(process: subprocess.Popen[bytes], states: str, command: list[str]) -> None:
+    """Until it is in one of these states: "R" runs; v1 and v2 call it "D" and "S" when it stands still."""
+    deadline = time.monotonic() + 20
+    while stat(process)[0] not in states or (
+        command == HEADLESS and ") Z" not in Path(f"/proc/{process.pid}/stat").read_text()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def run(cgroups: Cgroups, command: list[str]) -> None:
     """Pauses a container of one process that is busy."""
 
     async def use() -> None:
-        with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as process:
+        with subprocess.Popen(command) as process:
             try:
                 for root in cgroups.roots:
                     (root / "one/cgroup.procs").write_text(str(process.pid))
-                was = Path(f"/proc/{process.pid}/cgroup").read_text()
+                wait(process, "R", command)
+                was = (thread(process) / "cgroup").read_text()
                 for _ in range(3):
                     async with pausing.paused(cgroups, "one", "web"):
-                        before = Path(f"/proc/{process.pid}/stat").read_text().split()[13]
-                        assert state(process) in "DS"  # v1 and v2 call it differently
+                        wait(process, "DS", command)
+                        before = stat(process)
                         await asyncio.sleep(0.05)
-                        assert Path(f"/proc/{process.pid}/stat").read_text().split()[13] == before
-                    assert state(process) == "R"
-                assert Path(f"/proc/{process.pid}/cgroup").read_text() == was
+                        assert stat(process) == before, "no time passes"
+                    wait(process, "R", command)
+                assert (thread(process) / "cgroup").read_text() == was
                 # Whoever paused it was killed.
-                freezer = next(pausing._freezers(cgroups, "one"))
-                await freezer.stop()
-                assert state(process) in "DS"
+                await next(pausing._freezers(cgroups, "one")).stop()
+                wait(process, "DS", command)
                 pausing.end_all(cgroups)
-                assert state(process) == "R"
-                assert Path(f"/proc/{process.pid}/cgroup").read_text() == was
+                wait(process, "R", command)
+                assert (thread(process) / "cgroup").read_text() == was
             finally:
                 process.kill()
-        await cgroups.remove("one")
+                process.wait()
+                await cgroups.remove("one")
 
     for root in cgroups.roots:
         (root / "one").mkdir(exist_ok=True)
     asyncio.run(use())
 
 
-def test_the_container_stands_still(cgroups: Cgroups) -> None:
-    run(cgroups)
+@pytest.mark.parametrize("command", [BUSY, HEADLESS], ids=["busy", "headless"])
+def test_the_container_stands_still(cgroups: Cgroups, command: list[str]) -> None:
+    run(cgroups, command)
 
 
-def test_the_container_stands_still_in_cgroup_v2(unified: Cgroups) -> None:
-    run(unified)
+@pytest.mark.parametrize("command", [BUSY, HEADLESS], ids=["busy", "headless"])
+def test_the_container_stands_still_in_cgroup_v2(unified: Cgroups, command: list[str]) -> None:
+    run(unified, command)
 
 
 def test_two_stand_still_at_the_same_time(cgroups: Cgroups) -> None:

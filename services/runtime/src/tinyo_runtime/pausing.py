@@ -1,7 +1,7 @@
 """Pausing a container: none of its processes runs, and all of them go on afterwards, whatever happened meanwhile.
 
 With cgroup v2 its own cgroup is frozen (cgroup.freeze). With v1 there is a hierarchy for it (freezer, cgroups(7)),
-which containers join only to be paused: a process that comes into a frozen cgroup stops, and goes on when it leaves.
+which containers join only to be paused: a thread that comes into a frozen cgroup stops, and goes on when it leaves.
 """
 
 import asyncio
@@ -103,14 +103,14 @@ class _Hierarchy:
     async def stop(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         write(self._folder / "freezer.state", "FROZEN")
-        while outside := _processes(self._container) - _processes(self._folder):
+        while outside := _threads(self._container) - _threads(self._folder):
             _move(outside, self._folder)
             await asyncio.sleep(0)
         while (self._folder / "freezer.state").read_text() != "FROZEN\n":
             await asyncio.sleep(0.002)
 
     def go_on(self) -> None:
-        while inside := _processes(self._folder):
+        while inside := _threads(self._folder):
             _move(inside, self._folder.parents[1])
 
     async def close(self) -> None:
@@ -119,18 +119,19 @@ class _Hierarchy:
             self._folder.parent.rmdir()
 
 
-def _processes(cgroup: Path) -> set[str]:
+def _threads(cgroup: Path) -> set[str]:
+    """Those that live: a process whose first thread has ended goes on in others."""
     try:
-        return {*(cgroup / "cgroup.procs").read_text().split()}
+        return {*(cgroup / "tasks").read_text().split()}
     except FileNotFoundError:
         return set()
 
 
-def _move(processes: set[str], cgroup: Path) -> None:
-    fd = os.open(cgroup / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+def _move(threads: set[str], cgroup: Path) -> None:
+    fd = os.open(cgroup / "tasks", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        for process in processes:
+        for thread in threads:
             with contextlib.suppress(ProcessLookupError):  # it has ended
-                os.write(fd, process.encode())
+                os.write(fd, thread.encode())
     finally:
         os.close(fd)
