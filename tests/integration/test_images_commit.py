@@ -181,6 +181,22 @@ def test_a_lost_blob_of_the_base_is_said(base: str, upper: Path, tmp_path: Path)
     in_store(tmp_path, use)
 
 
+@pytest.mark.parametrize("odd", ['{"a":' * 900 + "0" + "}" * 900, "NaN"])
+def test_a_base_that_says_odd_things(base: str, upper: Path, tmp_path: Path, odd: str) -> None:
+    """What Python reads is not what everybody reads, and what it reads it may not be able to copy."""
+
+    async def use(store: ImageStore) -> None:
+        pulled = await store.pull(base)
+        manifest, configuration = store.documents(pulled.digest)
+        text = json.dumps(configuration)[:-1] + f', "odd": {odd}}}'
+        store.blob(manifest["config"]["digest"]).write_text(text)
+        with pytest.raises(TinyoError) as raised:
+            await committed(store, pulled, upper)
+        assert raised.value.reason == "IMAGE_CORRUPT"
+
+    in_store(tmp_path, use)
+
+
 def test_a_full_disk_leaves_nothing(base: str, upper: Path, tmp_path: Path) -> None:
     """While the layer is packed, and while it is unpacked; with space, it works."""
     (upper / "big").write_bytes(os.urandom(6 << 20))

@@ -6,6 +6,7 @@ which containers join only to be paused: a thread that comes into a frozen cgrou
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -69,6 +70,16 @@ def _v1() -> Iterator[Path]:
             yield Path(before.split(" ")[4])
 
 
+@contextlib.contextmanager
+def _unless_ended() -> Iterator[None]:
+    """A container that ends takes its cgroup along, and needs no pausing any more."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+
+
 class _Own:
     """The container's cgroup of v2."""
 
@@ -76,16 +87,17 @@ class _Own:
         self._folder = folder
 
     async def stop(self) -> None:
-        write(self._folder / "cgroup.freeze", "1")
-        await self._are("frozen 1")
+        with _unless_ended():
+            write(self._folder / "cgroup.freeze", "1")
+            await self._are("frozen 1")
 
     def go_on(self) -> None:
-        with contextlib.suppress(FileNotFoundError):  # it has ended
+        with _unless_ended():
             write(self._folder / "cgroup.freeze", "0")
 
     async def close(self) -> None:
         """What is said of them lags behind, and the next one who pauses them must not believe it."""
-        with contextlib.suppress(FileNotFoundError, TimeoutError):
+        with _unless_ended(), contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._are("frozen 0")
 
@@ -121,10 +133,10 @@ class _Hierarchy:
 
 def _threads(cgroup: Path) -> set[str]:
     """Those that live: a process whose first thread has ended goes on in others."""
-    try:
-        return {*(cgroup / "tasks").read_text().split()}
-    except FileNotFoundError:
-        return set()
+    threads = set[str]()
+    with _unless_ended():
+        threads |= {*(cgroup / "tasks").read_text().split()}
+    return threads
 
 
 def _move(threads: set[str], cgroup: Path) -> None:

@@ -55,9 +55,10 @@ class Draft:
             raise failures.no_name(reference)
         try:
             self._manifest, configuration = images.documents(base)
-        except (FileNotFoundError, Malformed):
+            self._configuration = _configured(configuration, self._manifest, options)
+            _json(self._configuration)
+        except (FileNotFoundError, Malformed, RecursionError, ValueError):
             raise failures.unreadable(base) from None
-        self._configuration = _configured(configuration, self._manifest, options)
         if len(self._manifest["layers"]) >= MAX_LAYERS:
             why = f"its image has {len(self._manifest['layers'])} layers, and {MAX_LAYERS} are the most that can be used"
             raise container_failures.commit_refused(name, why)
@@ -71,8 +72,10 @@ class Draft:
             if not self._images.blob(digest).exists():
                 why = f"layer {digest} of its image is not here: `tinyo image pull` that image again"
                 raise container_failures.commit_refused(self._name, why)
-        self._rely(needed + self._configuration["rootfs"]["diff_ids"])
         self._folder = Path(tempfile.mkdtemp(dir=self._images.root / "pulling"))
+        needed += self._configuration["rootfs"]["diff_ids"]
+        self._pull.relied.extend(needed)
+        self._images.wanted.extend(needed)  # nobody clears these away meanwhile
         return self
 
     async def __aexit__(
@@ -127,7 +130,7 @@ class Draft:
 
     def _blob(self, media_type: str, document: Document) -> tuple[Document, bytes]:
         """A document, with its descriptor."""
-        data = json.dumps(document, separators=(",", ":")).encode()
+        data = _json(document)
         if len(data) > verify.MAX_DOCUMENT:
             why = f"what is said of the image takes {len(data)} bytes, more than {verify.MAX_DOCUMENT}"
             raise container_failures.commit_refused(self._name, why)
@@ -136,11 +139,6 @@ class Draft:
 
     def _compression(self) -> str:
         return "zstd" if self._options.compression == LAYER_COMPRESSION_ZSTD else "gzip"
-
-    def _rely(self, digests: list[str]) -> None:
-        """Nobody clears these away meanwhile."""
-        self._pull.relied.extend(digests)
-        self._images.wanted.extend(digests)
 
     def _unneeded(self) -> list[Path]:
         """What was made, and nobody else has begun to need."""
@@ -169,6 +167,11 @@ def _configured(base: Document, manifest: Document, options: CommitOptions) -> D
     untold: list[Document] = [{}] * (len(manifest["layers"]) - told)
     configuration["history"] = [*history, *untold, step]
     return configuration
+
+
+def _json(document: Document) -> bytes:
+    """Raises RecursionError and ValueError for what is no JSON although Python reads it."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _as_oci(layer: Document) -> Document:
