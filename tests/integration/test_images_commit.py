@@ -170,7 +170,7 @@ def test_a_lost_blob_of_the_base_is_said(base: str, upper: Path, tmp_path: Path)
         pulled = await store.pull(base)
         blob = store.blob(store.documents(pulled.digest)[0]["layers"][0]["digest"])
         blob.rename(tmp_path / "away")
-        with pytest.raises(TinyoError, match="is not here") as raised:
+        with pytest.raises(TinyoError, match=f"is not here: `tinyo image pull {base}`") as raised:
             await committed(store, pulled, upper)
         assert raised.value.reason == "COMMIT_REFUSED"
         store.blob(pulled.digest).unlink()

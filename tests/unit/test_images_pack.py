@@ -11,12 +11,15 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tinyo_runtime.pack import content
 from tinyo_runtime.spawner import made
 
@@ -132,6 +135,70 @@ def full(root: Path) -> Path:
 
 def test_what_is_packed_is_unpacked_the_same(full: Path, tmp_path: Path) -> None:
     round_trip(full, tmp_path / "again")
+
+
+NAME = st.binary(min_size=1, max_size=255).filter(
+    lambda name: not set(name) & {0, ord("/")} and name not in (b".", b"..") and not name.startswith(b".wh.")
+)
+IDS = st.integers(0, 2**32 - 2)
+TIMES = st.integers(-(2**31) * 10**9, 2**33 * 10**9)
+LEAF = st.one_of(
+    st.tuples(st.just("file"), st.binary(max_size=2000)),
+    st.tuples(st.just("link"), st.binary(min_size=1, max_size=1000).filter(lambda target: 0 not in target)),
+    st.tuples(st.just("pipe"), st.none()),
+    st.tuples(st.just("again"), st.none()),
+    st.tuples(st.just("gone"), st.none()),
+)
+TREE = st.recursive(
+    st.dictionaries(NAME, LEAF, max_size=4),
+    lambda inner: st.dictionaries(NAME, st.one_of(LEAF, st.tuples(st.just("folder"), inner)), max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(TREE, st.data())
+def test_any_tree_is_unpacked_the_same(tree: Any, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "upper")
+        root.mkdir()
+        fd = os.open(root, os.O_RDONLY)
+        grow(fd, tree, data)
+        os.close(fd)
+        round_trip(root, Path(folder, "again"))
+
+
+def grow(fd: int, tree: dict[bytes, tuple[str, Any]], data: st.DataObject) -> None:
+    """Makes what a tree says in a folder; "again" is a hard link to the file before it in the same folder."""
+    before = None
+    for name, (kind, what) in tree.items():
+        if kind == "folder":
+            os.mkdir(name, dir_fd=fd)
+            inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+            grow(inner, what, data)
+            os.close(inner)
+        elif kind == "file" or (kind == "again" and before is None):
+            file = os.open(name, os.O_WRONLY | os.O_CREAT, dir_fd=fd)
+            os.write(file, what or b"")
+            if data.draw(st.booleans()):
+                os.setxattr(file, "user.note", data.draw(st.binary(max_size=300)))
+            os.close(file)
+            before = name
+        elif kind == "again":
+            assert before is not None
+            os.link(before, name, src_dir_fd=fd, dst_dir_fd=fd)
+            continue
+        elif kind == "link":
+            os.symlink(what, name, dir_fd=fd)
+        elif kind == "pipe":
+            os.mkfifo(name, dir_fd=fd)
+        else:
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+            continue
+        os.chown(name, data.draw(IDS), data.draw(IDS), dir_fd=fd, follow_symlinks=False)
+        if kind != "link":
+            os.chmod(name, data.draw(st.integers(0, 0o7777)), dir_fd=fd)
+        os.utime(name, ns=(0, data.draw(TIMES)), dir_fd=fd, follow_symlinks=False)
 
 
 def test_the_same_folder_gives_the_same_bytes(full: Path) -> None:

@@ -50,6 +50,8 @@ class Draft:
     ) -> None:
         """Of a container of that name, made from the manifest with digest `base`. Raises TinyoError."""
         self._images, self._name, self._options = images, name, options
+        called = [names.name_of(entry) for entry in names.entries(images) if entry.get("digest") == base]
+        self._base = next(filter(None, called), base)
         self._target = Reference.parse(reference)
         if self._target.digest:
             raise failures.no_name(reference)
@@ -58,7 +60,7 @@ class Draft:
             self._configuration = _configured(configuration, self._manifest, options)
             _json(self._configuration)
         except (FileNotFoundError, Malformed, RecursionError, ValueError):
-            raise failures.unreadable(base) from None
+            raise failures.unreadable(self._base) from None
         if len(self._manifest["layers"]) >= MAX_LAYERS:
             why = f"its image has {len(self._manifest['layers'])} layers, and {MAX_LAYERS} are the most that can be used"
             raise container_failures.commit_refused(name, why)
@@ -70,7 +72,7 @@ class Draft:
         needed = [layer["digest"] for layer in self._manifest["layers"]]
         for digest in needed:
             if not self._images.blob(digest).exists():
-                why = f"layer {digest} of its image is not here: `tinyo image pull` that image again"
+                why = f"layer {digest} of its image is not here: `tinyo image pull {self._base}` fetches it again"
                 raise container_failures.commit_refused(self._name, why)
         self._folder = Path(tempfile.mkdtemp(dir=self._images.root / "pulling"))
         needed += self._configuration["rootfs"]["diff_ids"]
