@@ -9,7 +9,7 @@ MARK = "trusted.tinyo.made"
 
 def mark(folder: int, name: str) -> None:
     """Marks what was just made in a folder. Where that cannot be, it looks as if the container had made it."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     with contextlib.suppress(OSError):
         os.setxattr(fd, MARK, b"")
     os.close(fd)
