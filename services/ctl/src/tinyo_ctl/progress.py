@@ -257,7 +257,7 @@ def layer_part(layer: v1.LayerProgress) -> Part:
     """A layer that is pulled."""
     notes = []
     if layer.shared:
-        notes.append("shared with another pull")
+        notes.append("shared")
     if layer.resumed_bytes:
         all_of_it = layer.resumed_bytes == layer.total_bytes
         notes.append("was here" if all_of_it else f"resumed at {size(layer.resumed_bytes)}")
