@@ -31,6 +31,8 @@ class Slow:
     address: str = ""
     #: Bytes of a blob that come before the rest has to wait; None: nothing waits.
     held: int | None = None
+    #: Whether it is the same with manifests.
+    manifests: bool = False
     #: Bytes a second of each blob, for looks at it by hand; 0: as fast as it can.
     rate: int = 0
     #: How often each path was asked for.
@@ -81,7 +83,8 @@ def slow(address: str) -> Iterator[Slow]:
                 self.end_headers()
                 sent = 0
                 while data := response.read(CHUNK):
-                    if "/blobs/" in self.path and state.held is not None and sent + len(data) > state.held:
+                    waits = "/blobs/" in self.path or state.manifests
+                    if waits and state.held is not None and sent + len(data) > state.held:
                         self.wfile.write(data[: state.held - sent])
                         data = data[state.held - sent :]
                         if not state.wait(self.connection):
