@@ -266,7 +266,7 @@ def test_events(tinyo: Run, tmp_path: Path) -> None:
 def test_images(tinyo: Run) -> None:
     assert tinyo("image", "ls", "-o", "name").stdout == "docker.io/library/alpine:latest\n"
     assert "sha256:abababababab   linux/amd64   3.4 MB" in tinyo("image", "ls").stdout
-    assert tinyo("image", "pull", "alpine").stdout == "✓ alpine  sha256:00  5 B  (nothing to download)\n"
+    assert tinyo("image", "pull", "alpine").stdout == "✓ alpine  sha256:00  5 B  (nothing to transfer)\n"
     assert tinyo("image", "rm", "a", "b").stdout == "✓ a  removed\n✓ b  removed\n"
 
 

@@ -291,6 +291,16 @@ def test_ctrl_c_leaves_no_bars(node: FakeNode, environment: dict[str, str]) -> N
     assert screen.text == "interrupted: layers that are complete are kept, and the next pull takes them"
 
 
+def test_a_terminal_that_knows_ascii_alone(node: FakeNode, environment: dict[str, str]) -> None:
+    pulls(node, [coming(1), coming(2)], after=[])
+    screen = Screen()
+    process = screen.run([TINYO, "image", "pull", "alpine"], {**environment, "PYTHONIOENCODING": "ascii"})
+    screen.until(lambda: "total" in screen.text)
+    assert screen.sent.isascii() and "\\" not in screen.text and "-----" in screen.text
+    process.send_signal(signal.SIGINT)
+    assert screen.end(process) == 130
+
+
 def test_no_colours_and_a_terminal_that_can_do_nothing(node: FakeNode, environment: dict[str, str]) -> None:
     goes_on = pulls(node, [coming(1), coming(2)], after=[done(1), done(2)])
     screen = Screen()

@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from io import StringIO
 from typing import NamedTuple
 
 from rich.console import Console
@@ -42,7 +41,7 @@ class Bars:
 
     def __init__(self) -> None:
         colours = None if os.environ.get("NO_COLOR") else "auto"
-        self._console = Console(file=StringIO(), force_terminal=True, color_system=colours)  # type: ignore[arg-type]
+        self._console = Console(force_terminal=True, color_system=colours)  # type: ignore[arg-type]
 
     def lines(self, items: Sequence[Item], columns: int, most: int) -> list[str]:
         """At most so many lines of at most so many columns: about every layer if half the room is enough, else about

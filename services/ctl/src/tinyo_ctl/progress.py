@@ -128,7 +128,7 @@ class Item:
     def facts(self) -> str:
         """How much came, how long that took, how fast it was."""
         if not (came := self.came):
-            return "nothing to download"
+            return "nothing to transfer"
         seconds = max(self.all_there - self.began, 0.001)
         return f"{size(came)} in {seconds:.1f} s, {size(int(came / seconds))}/s"
 
