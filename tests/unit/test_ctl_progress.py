@@ -274,6 +274,7 @@ def test_what_is_said_meanwhile_stands_above_the_bars(
         "✓ two",
         "one",
     ]
+    assert lines[3] == "one  pulling fails"  # and no more of what stood there before
     assert "port 80 is held by" in screen.text and lines[-2:][0] == ALPINE
     goes_on.set()
     assert screen.end(process) == 1
