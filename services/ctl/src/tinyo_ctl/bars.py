@@ -116,7 +116,7 @@ def grid(rows: Sequence[Row], columns: int, indent: int) -> Table:
     width = min(WIDEST, columns - BESIDE - max(0, longest - 12))
     gap = 2 if columns >= BESIDE else 1
     table = Table.grid(padding=(0, gap, 0, 0))
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True, overflow="ellipsis", min_width=14 if indent and width >= LEAST else None)
     if width >= LEAST:
         table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
