@@ -7,7 +7,9 @@ first, and as somebody whom they know.
 
 from pathlib import Path
 
-from tinyo_runtime.images import disk, failures
+from tinyo.v1.image_pb2 import LAYER_STATE_FLUSHING
+
+from tinyo_runtime.images import disk, failures, progress
 from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.mirrors import Mirrors
@@ -41,6 +43,7 @@ class Careful(Shelf, Sharing, Nursed, Verified, Present, Patience, Mirrors, Acco
         """The same last word, when all has reached the disk; what was not finished is deleted in the background."""
         try:
             answer = await super().unpack(reference, layer, diff_id, folder)
+            progress.current().becomes(LAYER_STATE_FLUSHING)
             await self._disk.sync()
             return answer
         except BaseException:

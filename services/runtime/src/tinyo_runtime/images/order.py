@@ -6,7 +6,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tinyo.v1.image_pb2 import LayerProgress, PullProgress
+from tinyo.v1.image_pb2 import PullProgress
+
+from tinyo_runtime.images.progress import Layers
 
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None
@@ -20,9 +22,7 @@ class Order:
     refresh: bool = False
     progress: Listener = None
     #: Of its layers, in the order of the manifest.
-    layers: list[LayerProgress] = field(default_factory=list)
-    #: When its progress was told last, by the monotonic clock.
-    reported: float = 0.0
+    layers: Layers = field(default_factory=Layers)
     #: Digests and diff IDs of layers that it relies on.
     relied: list[str] = field(default_factory=list)
     #: What was asked for; set when the pull begins.

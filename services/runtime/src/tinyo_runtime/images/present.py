@@ -7,7 +7,9 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyo_runtime.images import names, order, verify
+from tinyo.v1.image_pb2 import LAYER_STATE_DOWNLOADING, LAYER_STATE_VERIFYING
+
+from tinyo_runtime.images import names, order, progress, verify
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
@@ -39,21 +41,23 @@ class Present(Base):
         digest = content["digest"]
         if kind == "manifests" and not DIGEST.fullmatch(digest):
             digest = order.current().known
-        path = self.blob(digest)
-        if (
-            digest
-            and content.get("size", 0) > verify.MAX_DOCUMENT
-            and await asyncio.to_thread(_is_intact, path, digest)
-        ):
-            with path.open("rb") as blob:
-                while chunk := blob.read(_CHUNK):
-                    yield chunk
+        path, layer = self.blob(digest), progress.current()
+        if digest and content.get("size", 0) > verify.MAX_DOCUMENT and path.exists():
+            layer.becomes(LAYER_STATE_VERIFYING)
+            if await asyncio.to_thread(_is_intact, path, digest):
+                layer.is_here(content["size"])
+                with path.open("rb") as blob:
+                    while chunk := blob.read(_CHUNK):
+                        yield chunk
+                return
+            layer.becomes(LAYER_STATE_DOWNLOADING)
         elif digest and (data := self._intact(digest)) is not None:
+            layer.is_here(len(data))
             yield data
-        else:
-            async with aclosing(super().fetch(reference, kind, content)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            return
+        async with aclosing(super().fetch(reference, kind, content)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _known(self, reference: Reference, platform: Document) -> tuple[str, str, list[str]] | None:
         """What has the reference or digest here, its manifest and diff IDs, if it suits the platform. Raises Malformed."""
