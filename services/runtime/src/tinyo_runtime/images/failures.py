@@ -148,6 +148,19 @@ def unreachable(reference: "Reference", why: str) -> TinyoError:
     )
 
 
+def busy(reference: "Reference", status: int, wait: float) -> TinyoError:
+    """REGISTRY_UNREACHABLE, and for longer than anybody wants to wait."""
+    why = f"it answers with status {status}, and wants to be asked again in {wait:.0f} seconds"
+    return unreachable(reference, why)
+
+
+def platform_invalid(text: str) -> TinyoError:
+    """PLATFORM_INVALID."""
+    shown = text if len(text) <= 100 else text[:100] + "…"
+    message = f"{shown!r} is not a platform: write it like linux/amd64, linux/arm/v7 or arm64"
+    return TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "PLATFORM_INVALID", message, {"platform": shown})
+
+
 def platform_missing(reference: "Reference", platform: str, available: list[str]) -> TinyoError:
     """IMAGE_PLATFORM_MISSING."""
     offered = ", ".join(available) or "none"

@@ -1,7 +1,7 @@
 """Other places where an image may be: they are asked first, in order, and the registry itself in the end."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,13 @@ class Mirrors(Base):
         self.registries = Registries()
         #: When a mirror that did not answer is asked again, by the monotonic clock; and what became of it.
         self._silent: dict[str, tuple[float, str]] = {}
+
+    def places(self, reference: Reference) -> Iterator[Reference]:
+        """Where an image may be found, in the order in which to ask: mirrors that answer, and the registry itself."""
+        for mirror in self.registries.mirrors(reference):
+            if self._silent.get(mirror.registry, (0.0, ""))[0] <= time.monotonic():
+                yield mirror
+        yield reference
 
     async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes. What a mirror does not give comes from the next; raises what the registry itself raises."""

@@ -69,7 +69,7 @@ class Images:
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """Streams a layer into a file and into the confined process that unpacks it, which has the last word."""
         (folder / "tree").mkdir()
-        command = [*UNPACK, folder / "tree", layer["mediaType"]]
+        command = [*UNPACK, folder / "tree", layer["mediaType"], diff_id.partition(":")[0]]
         unpacker = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env={})
         assert unpacker.stdin
         async with child.ended(unpacker):
@@ -134,7 +134,7 @@ class Images:
         128 bits of its diff ID name it: short enough for 100 layers in one page of mount options, and
         long enough that nobody makes two layers of one name.
         """
-        return self.root / "layers" / diff_id.removeprefix("sha256:")[:32]
+        return self.root / "layers" / diff_id.partition(":")[2][:32]
 
     def write(self, path: Path, data: bytes) -> None:
         """A small file, whole or not at all."""
