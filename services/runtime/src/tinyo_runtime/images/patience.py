@@ -1,6 +1,7 @@
 """What may pass is tried again, and what was cut off continues where it ended."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-#: Seconds between attempts.
+#: Seconds between attempts, of which each takes half as much to one and a half times as much: many who failed
+#: together do not come back together.
 DELAYS = (0.2, 0.6, 1.8)
 #: Bytes after which what was cut off again has made progress, and gets all its attempts anew.
 PROGRESS = 1 << 20
@@ -70,4 +72,4 @@ class Patience(Base):
                 if failure and not cut and not received:
                     raise failure
                 raise failures.unreachable(reference, f"cut off after {received} bytes") from failure
-            await asyncio.sleep(max(delay, least))
+            await asyncio.sleep(max(least, delay * random.uniform(0.5, 1.5)))
