@@ -148,7 +148,9 @@ def configuration(reference: Reference, document: Document, pull: order.Order) -
 
 def configured(document: Document) -> Document:
     """The configuration of an image. Raises Malformed."""
-    if not all(map(DIGEST.fullmatch, _strings(member(document, "rootfs", dict), "diff_ids"))):
+    root = member(document, "rootfs", dict)
+    member(root, "diff_ids", list)
+    if not all(map(DIGEST.fullmatch, _strings(root, "diff_ids"))):
         raise Malformed("a diff ID is not a digest")
     for key in ("os", "architecture", "variant", "created"):
         member(document, key, str, "")
