@@ -156,7 +156,7 @@ COMMANDS = (
         "  tinyo image pull alpine:3.20\n  tinyo image pull --platform linux/arm64 alpine",
         [
             flag("reference", metavar="IMAGE"),
-            flag("--platform", default="", metavar="OS/ARCH", help="default: this machine's"),
+            flag("--platform", default="", metavar="OS/ARCH[/VARIANT]", help="default: this machine's"),
         ],
     ),
     Command(

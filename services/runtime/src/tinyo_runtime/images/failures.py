@@ -38,8 +38,16 @@ def _told(reference: "Reference", error: Exception) -> Exception:
     if isinstance(error, Malformed):
         return corrupt(reference, str(error))
     if isinstance(error, httpx.RequestError | httpx.InvalidURL):
-        return unreachable(reference, str(error) or type(error).__name__)
+        return unreachable(reference, said(error))
     return TinyoError.of(error) if isinstance(error, OSError) else error
+
+
+def said(error: BaseException) -> str:
+    """The text of an error, or of the nearest one that led to it and has one: a library's own often has none."""
+    found: BaseException | None = error
+    while found and not str(found):
+        found = found.__cause__ or found.__context__
+    return str(found) if found else type(error).__name__
 
 
 def reference_invalid(text: str) -> TinyoError:

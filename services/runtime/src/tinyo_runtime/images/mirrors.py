@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from tinyo_runtime.errors import TinyoError, printable
+from tinyo_runtime.images import failures
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.registries import Registries
@@ -58,7 +59,7 @@ class Mirrors(Base):
             except (TinyoError, httpx.RequestError, httpx.InvalidURL) as error:
                 if begun:
                     raise
-                why = str(error) or type(error).__name__
+                why = failures.said(error)
                 if isinstance(error, httpx.TransportError):
                     self._silent[mirror.registry] = time.monotonic() + PAUSE, why
                 failed.append(f"mirror {mirror.registry}: {why}")
@@ -73,7 +74,7 @@ class Mirrors(Base):
 def _with(error: "TinyoError | httpx.RequestError | httpx.InvalidURL", failed: list[str]) -> Exception:
     """The same error, which also says why no mirror helped."""
     if failed:
-        text = printable("; ".join([str(error) or type(error).__name__, *failed]))
+        text = printable("; ".join([failures.said(error), *failed]))
         error.args = (text,)
         if isinstance(error, TinyoError):
             error.message = text

@@ -71,5 +71,6 @@ class Patience(Base):
                 cut = isinstance(failure, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError)
                 if failure and not cut and not received:
                     raise failure
-                raise failures.unreachable(reference, f"cut off after {received} bytes") from failure
+                why = f" ({failures.said(failure)})" if failure else ""
+                raise failures.unreachable(reference, f"cut off after {received} bytes{why}") from failure
             await asyncio.sleep(max(least, delay * random.uniform(0.5, 1.5)))
