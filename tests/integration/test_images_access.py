@@ -310,6 +310,19 @@ def test_mirrors_in_order(host: str, folder: Path, home: Path) -> None:
     assert requests(folder)[before:][0] == "GET /v2/team/app/manifests/latest"
 
 
+def test_an_unchanged_tag_is_asked_of_a_mirror(host: str, folder: Path, home: Path) -> None:
+    """Once; of one that knows no HEAD, and of one that is not there, nothing is learned and nothing is wrong."""
+    with guarded(host, "") as without_head:
+        settings = mirrored(f"127.0.0.1:{free_port()}", f"{without_head}/team", f"{host}/team")
+        first = pull(home / "s", "registry.test/app", settings)
+        before = len(requests(folder))
+        assert pull(home / "s", "registry.test/app", settings) == first
+        assert requests(folder)[before:] == ["HEAD /v2/team/app/manifests/latest"]
+        settings = mirrored(f"{without_head}/team")
+        assert pull(home / "s", "registry.test/app", settings) == first
+        assert requests(folder)[before + 1 :] == ["GET /v2/team/app/manifests/latest"]
+
+
 def test_the_registry_itself_comes_last(host: str, home: Path) -> None:
     silent = f"127.0.0.1:{free_port()}"
     settings = f'["{host}"]\nmirrors = ["{silent}"]\n'

@@ -211,7 +211,9 @@ def test_sha512(tmp_path: Path) -> None:
             assert [one.problems async for one in audit.audit(store, (), ())] == [[]]
             assert (await prune(store, InUse, all=False, dry_run=False))[0] == []
             total = await usage.measure(store, InUse())
-            assert total.images[0].own == total.blobs + total.layers > 0
+            files = [path for path in (tmp_path / "images/blobs").rglob("*") if path.is_file()]
+            assert total.blobs == sum(path.stat().st_blocks * 512 for path in files)
+            assert total.images[0].own == total.blobs + total.layers
             skopeo("inspect", "--raw", f"oci:{tmp_path}/images:{address}/x@{named}")  # it cannot do more
             blob = sorted((tmp_path / "images/blobs/sha512").iterdir(), key=lambda path: path.stat().st_size)[
                 0
@@ -296,7 +298,7 @@ def test_the_best_that_the_processor_can(
     assert pull(tmp_path, reference) == pulled
 
 
-def test_arm_variants(host: str, tmp_path: Path) -> None:
+def test_arm_variants(host: str, registry_folder: Path, tmp_path: Path) -> None:
     """The configuration of v5 does not say its variant, as those of older tools: the index does."""
     five = of_platform("arm")
     five.descriptor["platform"] = five.descriptor["platform"] | {"variant": "v5"}
@@ -311,7 +313,9 @@ def test_arm_variants(host: str, tmp_path: Path) -> None:
         root = tmp_path / got.replace("/", "-")
         pulled = pull(root, reference, asked)
         assert (which(root, pulled), pulled.platform) == (got, shown)
+        before = requests(registry_folder)
         assert pull(root, reference, asked) == pulled
+        assert requests(registry_folder) == before
 
 
 def test_what_is_here_is_asked_for_again_when_it_is_for_another_platform(host: str, tmp_path: Path) -> None:

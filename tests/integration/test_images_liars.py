@@ -447,7 +447,7 @@ def test_a_slow_drip(tmp_path: Path, built: Built, what: str, monkeypatch: pytes
 
 def test_slow_is_not_a_drip(tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends enough in each window may need many of them."""
-    monkeypatch.setattr(pace, "WINDOW", 0.5)
+    monkeypatch.setattr(pace, "WINDOW", 1.0)
     monkeypatch.setattr(pace, "LEAST", 10_000)
 
     def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -457,7 +457,7 @@ def test_slow_is_not_a_drip(tmp_path: Path, built: Built, monkeypatch: pytest.Mo
             request.end_headers()
             for start in range(0, len(body), 30_000):
                 request.wfile.write(body[start : start + 30_000])
-                time.sleep(0.1)
+                time.sleep(0.15)
         return is_layer(request, body)
 
     with served(liar(built, lie)) as host:
