@@ -11,6 +11,7 @@ from tinyo_runtime.images import disk, failures
 from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.mirrors import Mirrors
+from tinyo_runtime.images.nursery import Nursed
 from tinyo_runtime.images.pace import Pace
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
@@ -20,7 +21,7 @@ from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Verified, Present, Patience, Mirrors, Pace, Accounts):
+class Careful(Shelf, Sharing, Nursed, Verified, Present, Patience, Mirrors, Pace, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:
