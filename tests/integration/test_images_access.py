@@ -365,6 +365,22 @@ def test_authorities_of_one_registry(
         assert str(own / "more.crt") in error.message
 
 
+@pytest.mark.parametrize("kind", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_authorities_of_all_registries(
+    host: str, home: Path, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    certificate, context = authority
+    hashed = subprocess.run(
+        ["openssl", "x509", "-hash", "-noout", "-in", certificate], stdout=subprocess.PIPE
+    )
+    (home / "authorities").mkdir()
+    shutil.copy(certificate, home / "authorities" / f"{hashed.stdout.decode().strip()}.0")
+    monkeypatch.setenv(kind, str(certificate if kind == "SSL_CERT_FILE" else home / "authorities"))
+    with guarded(host, "", context=context) as served_at:
+        assert pull(home / "s", f"0.0.0.0:{served_at.rpartition(':')[2]}/team/app").layers
+
+
 @pytest.fixture(scope="module")
 def me(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Our own certificate, and its key."""
@@ -451,7 +467,16 @@ def test_proxy(host: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert pull(
             home / "s", "registry.test:5000/team/app", '["registry.test:5000"]\ninsecure = true\n'
         ).layers
-    assert asked[0] == "http://registry.test:5000/v2/team/app/manifests/latest"
+        assert asked[0] == "http://registry.test:5000/v2/team/app/manifests/latest"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        del asked[:]
+        monkeypatch.setenv("http_proxy", "http://proxy.test:1")
+        assert pull(home / "t", f"{host}/team/app").layers  # never on loopback
+        refused(
+            lambda: pull(home / "u", "registry.test:5000/x", '["registry.test:5000"]\ninsecure = true\n'),
+            "REGISTRY_UNREACHABLE",
+        )
+        assert not asked
 
 
 def test_the_whole_way(host: str, home: Path) -> None:

@@ -339,12 +339,26 @@ def test_here_for_another_platform_and_nowhere_else(tmp_path: Path) -> None:
     in_store(tmp_path, lambda store: asyncio.sleep(0))
     write_layout(of_platform("arm64"), tmp_path / "source")
     skopeo("copy", f"oci:{tmp_path}/source:image", f"oci:{tmp_path}/images:localhost:1/theirs:1")
-    skopeo("copy", f"oci:{tmp_path}/source:image", f"oci:{tmp_path}/images:localhost:1/again:1")
     pull(tmp_path, "localhost:1/theirs:1", "linux/arm64")
-    with pytest.raises(TinyoError) as caught:
+    with pytest.raises(TinyoError, match="is here for linux/arm64, and not for linux/amd64") as caught:
         pull(tmp_path, "localhost:1/theirs:1")
     assert caught.value.reason == "IMAGE_PLATFORM_MISSING"
     assert caught.value.metadata["available"] == "linux/arm64"
+
+
+def test_here_for_another_platform_and_broken_for_this(tmp_path: Path) -> None:
+    """What is wrong with the image is said, and not that there is another one."""
+    built = index([of_platform("arm64"), image([layer(file("f", b"x"))])])
+
+    def lie(request: Any, body: bytes) -> bool:
+        if lying := body == gzip.compress(layer(file("f", b"x")), 1, mtime=0):
+            send(request, body, 404)
+        return lying
+
+    with served(liar(built, lie)) as address:
+        pull(tmp_path, f"{address}/x:1", "linux/arm64")
+        with pytest.raises(TinyoError, match="was not found"):
+            pull(tmp_path, f"{address}/x:1")
 
 
 def test_an_index_may_say_nothing_of_a_platform(host: str, tmp_path: Path) -> None:

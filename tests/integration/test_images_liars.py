@@ -168,7 +168,16 @@ def test_cut_off_and_resumed(tmp_path: Path, built: Built, ranges: bool) -> None
     ]
 
 
-def test_always_cut_off(tmp_path: Path, built: Built) -> None:
+def test_always_cut_off(tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three more attempts, not all of them after the same time."""
+    waits: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    monkeypatch.setattr(patience, "DELAYS", (1.0, 10.0, 100.0))
+
     def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
         if is_layer(request, body):
             send(request, b"", length=len(body))
@@ -177,6 +186,8 @@ def test_always_cut_off(tmp_path: Path, built: Built) -> None:
 
     error = failure(tmp_path, built, lie)
     assert error.reason == "REGISTRY_UNREACHABLE" and "cut off" in error.message
+    assert [round(wait) for wait in waits] != [1, 10, 100] and len(waits) == 3
+    assert all(least / 2 <= wait <= least * 3 / 2 for least, wait in zip((1, 10, 100), waits, strict=True))
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -180,6 +180,16 @@ def platform_missing(reference: "Reference", platform: str, available: list[str]
     )
 
 
+def only_here(reference: "Reference", platform: str, available: str, error: Exception) -> TinyoError:
+    """IMAGE_PLATFORM_MISSING: an image is here for another platform, and its registry does not help."""
+    return TinyoError(
+        grpc.StatusCode.NOT_FOUND,
+        "IMAGE_PLATFORM_MISSING",
+        f"image {reference} is here for {available}, and not for {platform}; and {said(error)}",
+        {"reference": str(reference), "platform": platform, "available": available},
+    )
+
+
 def corrupt(reference: "Reference", why: str, **facts: str) -> TinyoError:
     """IMAGE_CORRUPT: what was served is not what was promised, or breaks the rules."""
     message = f"image {reference} is not intact and was not kept: {why}"

@@ -56,6 +56,7 @@ class Patience(Base):
                         received += len(chunk)
                         yield chunk
                 if received >= content.get("size", 0):
+                    self._answered.add(reference.registry)
                     return
             except answers.Passing as error:
                 failure, least = error, error.after

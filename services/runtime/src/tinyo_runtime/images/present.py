@@ -61,14 +61,14 @@ class Present(Base):
         try:
             yield
         except Exception as error:
-            if isinstance(error, TinyoError) and error.reason not in _NOT_GIVEN:
+            if order.current().manifest or not _is_not_given(error):
                 raise
             same = [entry for entry in names.entries(self) if names.name_of(entry) == str(reference)]
-            offered = [platforms.name(entry["platform"]) for entry in same if entry.get("platform")]
-            if not offered or self._known(reference, platform):
+            said = [entry["platform"] for entry in same if isinstance(entry.get("platform"), dict)]
+            if not said or self._known(reference, platform):
                 raise
-            wanted = platforms.name(platform)
-            raise failures.platform_missing(reference, wanted, offered) from error
+            here = ", ".join(map(platforms.name, said))
+            raise failures.only_here(reference, platforms.name(platform), here, error) from error
 
     async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes, from here if they are here."""
@@ -119,6 +119,15 @@ class Present(Base):
             return None
         data = path.read_bytes()
         return data if digests.of(data, digest) == digest else None
+
+
+def _is_not_given(error: Exception) -> bool:
+    """Whether a registry could not be asked, or has no such image for us."""
+    import httpx  # when it is needed: it takes long
+
+    if isinstance(error, TinyoError):
+        return error.reason in _NOT_GIVEN
+    return isinstance(error, httpx.RequestError | httpx.InvalidURL)
 
 
 def _is_intact(path: Path, digest: str) -> bool:
