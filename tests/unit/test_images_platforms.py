@@ -42,7 +42,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Platform:
     ],
 )
 def test_usual_form(host: Platform, written: str, platform: str) -> None:
-    assert platforms.name(platforms.of(written)) == platform
+    assert platforms.name(platforms.want(written)) == platform
 
 
 @pytest.mark.parametrize("written", ["/", "linux/", "linux/arm/v7/x", "linux arm", "\x1b[31m", " ", "x" * 40])
@@ -70,14 +70,14 @@ def test_what_suits_in_order(host: Platform, wanted: str, offered: list[str]) ->
         *("linux/386", "linux/amd64", "linux/amd64/v2", "linux/amd64/v3", "linux/amd64/v4", "linux/arm/v5"),
         *("linux/arm/v6", "linux/arm/v7", "linux/arm/v8", "linux/arm64", "linux/riscv64", "windows/amd64"),
     ]
-    ranks = {one: platforms.rank(platforms.of(wanted), platforms.of(one)) for one in everything}
+    ranks = {one: platforms.rank(platforms.want(wanted), platforms.of(one)) for one in everything}
     suiting = {one: rank for one, rank in ranks.items() if rank is not None}
     assert sorted(suiting, key=lambda one: suiting[one]) == offered
 
 
 def test_an_arm_machine_runs_32_bits_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platforms, "host", lambda: Platform("linux", "arm64"))
-    ranks = [platforms.rank(platforms.of(""), platforms.of(f"linux/{one}")) for one in ("arm64", "arm/v7")]
+    ranks = [platforms.rank(platforms.want(""), platforms.of(f"linux/{one}")) for one in ("arm64", "arm/v7")]
     assert ranks == [0, 2]
 
 
@@ -91,4 +91,9 @@ def test_levels_of_processors(flags: str, level: int) -> None:
 
 
 def test_this_machine() -> None:
-    assert platforms.host().os == "linux" and platforms.rank(platforms.of(""), platforms.of("")) == 0
+    mine = platforms.want("")
+    assert platforms.host().os == "linux" and platforms.rank(mine, mine) == 0
+
+
+def test_whoever_wants_no_platform_takes_any() -> None:
+    assert platforms.of("") == {} and platforms.rank({}, {"os": "plan9"}) == 0

@@ -65,16 +65,18 @@ class Platform(NamedTuple):
 
 
 def of(text: str) -> dict[str, str]:
-    """What somebody asks for: "linux/arm/v7", "arm64", "linux"; this machine's platform for nothing.
-
-    Raises TinyoError PLATFORM_INVALID.
-    """
+    """What somebody asks for: "linux/arm/v7", "arm64", "linux". Raises TinyoError PLATFORM_INVALID."""
     parts = text.strip().lower().split("/") if text else []
     if len(parts) > 3 or not all(map(_WORD.fullmatch, parts)):
         raise failures.platform_invalid(text)
     if len(parts) == 1:
         parts = ["linux", *parts] if parts[0] in _KNOWN else [*parts, host().architecture]
-    return _usual(*parts).document() if parts else host().document()
+    return _usual(*parts).document() if parts else {}
+
+
+def want(text: str) -> dict[str, str]:
+    """The same; for nothing, what this machine runs best. Raises TinyoError PLATFORM_INVALID."""
+    return of(text) or host().document()
 
 
 def normal(document: Mapping[str, Any]) -> Platform:
@@ -88,7 +90,9 @@ def name(document: Mapping[str, Any]) -> str:
 
 
 def rank(wanted: Mapping[str, Any], offered: Mapping[str, Any]) -> int | None:
-    """How well a platform suits, 0 best; None when it does not."""
+    """How well a platform suits, 0 best; None when it does not. Whoever wants none takes any."""
+    if not wanted:
+        return 0
     suited = [*_suited(normal(wanted))]
     return suited.index(found) if (found := normal(offered)) in suited else None
 

@@ -165,4 +165,6 @@ class ImageStore(careful.Careful, Images):
         Raises TinyoError. Cancelled, it stops; layers that are whole by then stay.
         """
         with order.given(refresh, progress):
-            return self.get(await self.image(Reference.parse(reference), platforms.of(platform) or PLATFORM))
+            return self.get(
+                await self.image(Reference.parse(reference), platforms.want(platform) or PLATFORM)
+            )
