@@ -165,6 +165,5 @@ class ImageStore(careful.Careful, Images):
         Raises TinyoError. Cancelled, it stops; layers that are whole by then stay.
         """
         with order.given(refresh, progress):
-            return self.get(
-                await self.image(Reference.parse(reference), platforms.want(platform) or PLATFORM)
-            )
+            wanted = platforms.want(platform) or PLATFORM
+            return self.get(await self.image(Reference.parse(reference), wanted))
