@@ -187,7 +187,7 @@ COMMANDS = (
         "  tinyo image pull -o json alpine       how far it is, for programs: an object a line",
         [
             flag("references", nargs="+", metavar="IMAGE"),
-            flag("--platform", default="", metavar="OS/ARCH", help="default: this machine's"),
+            flag("--platform", default="", metavar="OS/ARCH[/VARIANT]", help="default: this machine's"),
             flag("-o", "--output", choices=("json",), help="how (default: for people)"),
         ],
     ),

@@ -2,7 +2,7 @@
 
 Each of the bases adds one concern to the steps of `Images`, and calls the step that comes after it:
 sharing before verifying, verifying whatever comes, from here or from a registry, with patience, from mirrors
-first, and as somebody whom they know.
+first, no slower than can be meant, and as somebody whom they know.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.mirrors import Mirrors
 from tinyo_runtime.images.nursery import Nursed
+from tinyo_runtime.images.pace import Pace
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
 from tinyo_runtime.images.reference import Reference
@@ -22,7 +23,7 @@ from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Nursed, Verified, Present, Patience, Mirrors, Accounts):
+class Careful(Shelf, Sharing, Nursed, Verified, Present, Patience, Mirrors, Pace, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:

@@ -31,6 +31,10 @@ class Order:
     known: str = ""
     #: Whether a manifest was chosen from an index.
     chosen: bool = False
+    #: The platform that the index says of it, if it says any.
+    offered: dict[str, str] = field(default_factory=dict)
+    #: Digest of what the registry has under the name, manifest or index.
+    resolved: str = ""
     #: The manifest, when it is known.
     manifest: dict[str, Any] = field(default_factory=dict)
 
@@ -41,6 +45,19 @@ _current: ContextVar[Order] = ContextVar("order")
 def current() -> Order:
     """The pull that the running task works on."""
     return _current.get()
+
+
+def resolved() -> str:
+    """Digest of what the registry has under the name; nothing outside of a pull."""
+    pull = _current.get(None)
+    return pull.resolved if pull else ""
+
+
+def variant() -> dict[str, str]:
+    """The variant of the platform that the index says of what is pulled, if it says one."""
+    pull = _current.get(None)
+    found = pull.offered.get("variant") if pull else ""
+    return {"variant": found} if found else {}
 
 
 @contextmanager

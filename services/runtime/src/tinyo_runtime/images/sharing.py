@@ -96,7 +96,7 @@ class Sharing(Base):
             progress.current().becomes(v1.LAYER_STATE_FLUSHING)
             await asyncio.to_thread(disk.flush, blob)
             blob.rename(self.blob(layer["digest"]))
-            disk.flush(self.root / "images/blobs/sha256")
+            disk.flush(self.blob(layer["digest"]).parent)
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """The same last word, when it is this layer's turn."""
