@@ -11,8 +11,9 @@ import pytest
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import ImageStore
 
-from tests.integration.test_images_liars import is_layer, liar
+from tests.integration.test_images_liars import is_layer
 from tests.support.images import Built, file, image, layer
+from tests.support.liar import liar
 from tests.support.registry import served
 
 

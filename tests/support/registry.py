@@ -76,7 +76,8 @@ def registry(
 def requests(folder: Path) -> list[str]:
     """What the registry in `folder` was asked since its start: "GET /v2/demo/manifests/latest" and the like."""
     lines = (folder / "log").read_text(errors="replace").splitlines()
-    quoted = [line.split('"')[1] for line in lines if '"GET /v2/' in line and not line.startswith("time=")]
+    asked = [line for line in lines if re.search('"(GET|HEAD) /v2/', line) and not line.startswith("time=")]
+    quoted = [line.split('"')[1] for line in asked]
     return [line.rpartition(" HTTP/")[0] for line in quoted]
 
 

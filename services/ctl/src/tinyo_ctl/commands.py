@@ -179,12 +179,16 @@ COMMANDS = (
     ),
     Command(
         ("image pull",),
-        "fetch an image",
-        "images:pull",
-        "  tinyo image pull alpine:3.20\n  tinyo image pull --platform linux/arm64 alpine",
+        "fetch images",
+        "pulling:pull",
+        "  tinyo image pull alpine:3.20\n"
+        "  tinyo image pull alpine debian        at the same time; layers that both have are fetched once\n"
+        "  tinyo image pull --platform linux/arm64 alpine\n"
+        "  tinyo image pull -o json alpine       how far it is, for programs: an object a line",
         [
-            flag("reference", metavar="IMAGE"),
-            flag("--platform", default="", metavar="OS/ARCH", help="default: this machine's"),
+            flag("references", nargs="+", metavar="IMAGE"),
+            flag("--platform", default="", metavar="OS/ARCH[/VARIANT]", help="default: this machine's"),
+            flag("-o", "--output", choices=("json",), help="how (default: for people)"),
         ],
     ),
     Command(

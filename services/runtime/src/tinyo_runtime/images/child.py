@@ -3,6 +3,8 @@
 import asyncio
 from types import TracebackType
 
+from tinyo_runtime.images import progress
+
 
 class ended:
     """Afterwards the process has ended: by itself, or killed when what was done meanwhile failed.
@@ -12,9 +14,10 @@ class ended:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._layer = progress.current()
 
     async def __aenter__(self) -> None:
-        pass
+        self._layer.unpacker = self._process
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -16,6 +17,12 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def blobs(root: Path) -> Iterator[Path]:
+    """The files in the layout of a store."""
+    for algorithm in (root / "images/blobs").iterdir():
+        yield from algorithm.iterdir()
 
 
 def allotted(path: Path) -> int:

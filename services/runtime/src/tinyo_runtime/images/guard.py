@@ -1,5 +1,6 @@
 """Sees every request to a registry and every answer: secrets stay where they belong, and what should be small is."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -29,6 +30,8 @@ class Guard:
         self.realm: httpx.URL | None = None
         #: Who we are to the registry and to who gives its tokens.
         self.credential: Credential | None = None
+        #: Held by whoever finds out what to show.
+        self.lock = asyncio.Lock()
 
     async def before(self, request: httpx.Request) -> None:
         """Nothing for strangers; a password for who gives tokens, but no token; and no plain HTTP after HTTPS."""

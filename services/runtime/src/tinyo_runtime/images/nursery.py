@@ -116,6 +116,12 @@ class Child:
         #: None while it runs.
         self.returncode: int | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process id while it runs, as the kernel says it of the pidfd; -1 when it has ended (pidfd_open(2))."""
+        with open(f"/proc/self/fdinfo/{self._pidfd}", "rb") as facts:
+            return int(dict(line.split(b":") for line in facts)[b"Pid"])
+
     async def communicate(self, input: bytes) -> tuple[bytes, None]:
         """What it said, when it has ended."""
         reader, writer = self._stdout
