@@ -59,7 +59,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.gate.set()
         self.entries: list[LogEntry] = []
         self.details = ImageDetails()
-        self.uploads: list[PushProgress] = []
+        #: How far pushes are said to be, until it is there.
+        self.uploads: Iterable[PushProgress] = ()
         self.prunable: list[Image] = []
         self.findings: list[pb.VerifyImagesResponse] = []
         #: How far images are said to be, by reference, until they are there.
