@@ -455,7 +455,8 @@ def test_confined(root: Path) -> None:
                 line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line
             )
             assert status["NoNewPrivs"] == "1"
-            assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0x8820001B
+            assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0x8020001B
+            assert status["Seccomp"] == "2"
         opened = {os.readlink(link) for link in (proc / "fd").iterdir() if link.name not in "012"}
         assert opened <= {str(root)}
         process.stdin.close()
