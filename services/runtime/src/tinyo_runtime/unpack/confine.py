@@ -27,6 +27,15 @@ def confine(folder: str) -> None:
 
     Nothing can be imported afterwards, because it would be imported from the folder. Raises OSError.
     """
+    leave(folder, _KEPT)
+    os.umask(0)
+    os.chmod("/", 0o755)  # whatever the caller's mask left of it
+    landlock.stay_in("/")
+    calls.only_needed()
+
+
+def leave(folder: str, capabilities: int) -> None:
+    """The part of it that is good for whoever works in one folder, with other capabilities: a mask of bits."""
     parent = os.getppid()
     call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -42,17 +51,13 @@ def confine(folder: str) -> None:
     os.dup2(1, 2)  # no file of somebody else's, such as a log, whose owner and mode it could change
     os.chroot(folder)
     os.chdir("/")
-    os.umask(0)
-    os.chmod("/", 0o755)  # whatever the caller's mask left of it
     sys.meta_path.clear()
     call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    capabilities(_KEPT)
-    landlock.stay_in("/")
-    calls.only_needed()
+    keep(capabilities)
 
 
-def capabilities(kept: int) -> None:
+def keep(capabilities: int) -> None:
     """capset(2): permitted and effective become these, inheritable none. Raises OSError."""
-    low, high = kept & 0xFFFFFFFF, kept >> 32
+    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
     header = struct.pack("2I", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     call("syscall", _SYS_CAPSET, header, struct.pack("6I", low, low, 0, high, high, 0), of="capset")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: Kinds of entries.
 WITHOUT_DATA = _HARD_LINK, _CHARACTER, _DEVICE, _FIFO = b"1", b"3", b"4", b"6"
 
+#: Names of what was left out.
+_devices: set[bytes] = set()
+
 
 def make(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
     """Makes it. Raises Refused, Unsupported when nobody knows what it is, and FileExistsError."""
@@ -27,6 +30,7 @@ def make(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
         attributes.of_link(parent, name, entry)
     elif entry.kind in (_CHARACTER, _DEVICE):
         limits.counts.skipped += 1  # a container gets its devices from the runtime, never from an image
+        _devices.add(path)
     else:
         raise Unsupported(f"{path!r} is of a kind that is not known: {entry.kind!r}")
 
@@ -35,6 +39,9 @@ def _link(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
     """A hard link, to a file of the same layer only: layers stand by themselves."""
     target = tar.beneath(entry.link)
     if target == path:
+        return
+    if target in _devices:
+        _devices.add(path)
         return
     above, _, name = target.rpartition(b"/")
     try:
