@@ -1,8 +1,9 @@
 """How a container's root looks where overlayfs alone would show something else than the image says.
 
 Of a folder that several layers have, overlayfs shows what the topmost says: of the root that is the container's own,
-which says nothing, and of others it may be a layer that has the folder only because of what is in it (`unpack.implied`).
-What the image says of such folders is therefore given to the container's own layer before its first start.
+which says nothing, and of others it may be a layer that has the folder only because of what is in it. And whiteouts
+are listed in a folder that one layer alone has. `unpack.implied` marks such folders; the container's own layer gets
+them too, looking as the image says, before its first start.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ _OPAQUE = b"trusted.overlay.opaque"
 _PREPARED = b"trusted.tinyo.prepared"
 #: Folders deep that others than the root are looked for: descriptors of all layers are open on the way there.
 _MAX_DEPTH = 32
+#: Folders of an image that are remembered.
+_MAX_KNOWN = 1000
 
 
 class _Look(NamedTuple):
@@ -29,6 +32,10 @@ class _Look(NamedTuple):
     path: bytes
     status: os.stat_result
     attributes: dict[str, bytes]
+
+
+#: What was found of images, by the paths of their layers, which never change.
+_known: dict[tuple[str, ...], list[_Look]] = {}
 
 
 def visible(layers: Path, names: Sequence[str]) -> tuple[str, ...]:
@@ -44,26 +51,24 @@ async def prepare(layers: Path, names: Sequence[str], upper: Path) -> None:
     """Prepares a container's layer for the layers of an image, the topmost first; once. Raises OSError."""
     if not names or _attribute(upper, _PREPARED):
         return
-    folders = [layers / name for name in names]
-    if any(implied.BELOW in _attribute(folder, implied.ATTRIBUTE) for folder in folders):
-        await asyncio.to_thread(_prepare, folders, upper)  # nobody knows how many
+    key = (str(layers), *names)
+    if (looks := _known.get(key)) is None:
+        looks = await asyncio.to_thread(_of_image, [layers / name for name in names])
+        if len(looks) < _MAX_KNOWN:
+            _known[key] = looks
+    if len(looks) == 1:
+        _give(upper, looks)
     else:
-        _prepare(folders, upper)
+        await asyncio.to_thread(_give, upper, looks)
 
 
-def _prepare(layers: Sequence[Path], upper: Path) -> None:
+def _of_image(layers: Sequence[Path]) -> list[_Look]:
     with contextlib.ExitStack() as opened:
         folders = []
-        for layer in (*layers, upper):
+        for layer in layers:
             folders.append(os.open(layer, _OPEN))
             opened.callback(os.close, folders[-1])
-        root = folders.pop()
-        looks = list(_looks(folders, b"", 0))
-        for look in reversed(looks):
-            _make(root, look.path)
-        for look in looks:  # the root comes last, and every folder after those in it, which change its time
-            _give(root, look)
-        os.setxattr(root, _PREPARED, b"y")
+        return list(_looks(folders, b"", 0))
 
 
 def _looks(folders: Sequence[int], path: bytes, depth: int) -> Iterator[_Look]:
@@ -72,13 +77,13 @@ def _looks(folders: Sequence[int], path: bytes, depth: int) -> Iterator[_Look]:
     more = False
     for name in _leading(merged) if depth < _MAX_DEPTH else ():
         with _below(merged, name) as below:
-            if len(below) > 1:
-                for look in _looks(below, path + b"/" * bool(path) + name, depth + 1):
-                    more = True
-                    yield look
+            for look in _looks(below, path + b"/" * bool(path) + name, depth + 1) if below else ():
+                more = True
+                yield look
     said = [folder for folder in folders if implied.ITSELF not in _attribute(folder, implied.ATTRIBUTE)]
     best = (said or folders)[0]
-    if more or not path or best != folders[0]:
+    listed = len(merged) == 1 and implied.WHITEOUTS in _attribute(merged[0], implied.ATTRIBUTE)
+    if more or listed or not path or best != folders[0]:
         names = [name for name in os.listxattr(best) if not name.startswith("trusted.")]
         yield _Look(path, os.fstat(best), {name: os.getxattr(best, name) for name in names})
 
@@ -120,20 +125,24 @@ def _below(folders: Sequence[int], name: bytes) -> Iterator[list[int]]:
             os.close(folder)
 
 
-def _make(root: int, path: bytes) -> None:
-    above, _, name = path.rpartition(b"/")
-    with _opened(root, above) as parent, contextlib.suppress(FileExistsError):
-        if name:
-            os.mkdir(name, 0o700, dir_fd=parent)
-
-
-def _give(root: int, look: _Look) -> None:
-    with _opened(root, look.path) as folder:
-        os.fchown(folder, look.status.st_uid, look.status.st_gid)
-        os.fchmod(folder, look.status.st_mode & 0o7777)
-        for name, value in look.attributes.items():
-            os.setxattr(folder, name, value)
-        os.utime(folder, ns=(look.status.st_atime_ns, look.status.st_mtime_ns))
+def _give(upper: Path, looks: Sequence[_Look]) -> None:
+    """Makes folders from the root downwards; gives them their looks the other way, because new ones change times."""
+    root = os.open(upper, _OPEN)
+    try:
+        for look in reversed(looks[:-1]):
+            above, _, name = look.path.rpartition(b"/")
+            with _opened(root, above) as parent, contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=parent)
+        for look in looks:
+            with _opened(root, look.path) as folder:
+                os.fchown(folder, look.status.st_uid, look.status.st_gid)
+                os.fchmod(folder, look.status.st_mode & 0o7777)
+                for key, value in look.attributes.items():
+                    os.setxattr(folder, key, value)
+                os.utime(folder, ns=(look.status.st_atime_ns, look.status.st_mtime_ns))
+        os.setxattr(root, _PREPARED, b"y")
+    finally:
+        os.close(root)
 
 
 @contextlib.contextmanager

@@ -75,4 +75,5 @@ def _remove(tree: "Tree", path: bytes) -> None:
     os.close(tree.folders.pop(path))
     tree.described.pop(path, None)
     tree.made.discard(path)
+    tree.hiding.discard(path)
     os.rmdir(name, dir_fd=tree.folder(above))

@@ -1,6 +1,8 @@
-"""Folders that a layer needs but does not describe: whoever mounts it makes them look as the layers below say.
+"""Folders that overlayfs shows in another way than the image says; whoever mounts them sets that right.
 
-They are found by an attribute of theirs, which containers do not see; its value also says where to look for more.
+There are two kinds: folders that a layer needs but does not describe, which should look as the layers below say; and
+folders with whiteouts, which overlayfs lists when no other layer has the folder. They are found by an attribute of
+theirs, which containers do not see; its value also says where to look for more.
 """
 
 import os
@@ -10,17 +12,18 @@ if TYPE_CHECKING:
     from tinyo_runtime.unpack.tree import Tree
 
 ATTRIBUTE = b"trusted.tinyo.implied"
-#: In the value: the folder itself is one; there are some below it.
-ITSELF, BELOW = b"i", b"b"
+#: In the value: not described; with whiteouts; there are some below it.
+ITSELF, WHITEOUTS, BELOW = b"i", b"w", b"b"
 
 
 def mark(tree: "Tree") -> None:
     """Gives all of them, and all folders that lead to them, the attribute. Raises OSError."""
-    found = tree.made - tree.described.keys()
+    implied = tree.made - tree.described.keys()
     leading = set[bytes]()
-    for path in found:
+    for path in implied | tree.hiding:
         while path and (path := path.rpartition(b"/")[0]) not in leading:
             leading.add(path)
-    for path in sorted(found | leading):
-        value = ITSELF * (path in found) + BELOW * (path in leading)
+    kinds = ((ITSELF, implied), (WHITEOUTS, tree.hiding), (BELOW, leading))
+    for path in sorted(implied | tree.hiding | leading):
+        value = b"".join(letter for letter, paths in kinds if path in paths)
         os.setxattr(tree.folder(path), ATTRIBUTE, value)

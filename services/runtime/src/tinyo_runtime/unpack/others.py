@@ -28,6 +28,7 @@ def make(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
         parent = tree.folder(above)
         os.mkfifo(name, entry.mode, dir_fd=parent)
         attributes.of_link(parent, name, entry)
+        os.chmod(name, entry.mode, dir_fd=parent)  # a new owner takes set-uid bits away
     elif entry.kind in (_CHARACTER, _DEVICE):
         limits.counts.skipped += 1  # a container gets its devices from the runtime, never from an image
         _devices.add(path)

@@ -28,8 +28,8 @@ class Tree:
         self.folders = {b"": os.open(root, _OPEN_FOLDER)}
         #: What entries said of folders.
         self.described: dict[bytes, Entry] = {}
-        #: Folders that were made.
-        self.made = {b""}
+        #: Folders that were made, and those with whiteouts.
+        self.made, self.hiding = {b""}, set[bytes]()
 
     def add(self, entry: Entry, data: Iterator[bytes]) -> None:
         """Makes what the entry describes. Raises Refused, and OSError with the entry's name as filename."""

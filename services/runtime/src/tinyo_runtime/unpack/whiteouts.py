@@ -51,6 +51,7 @@ def make(tree: "Tree", path: bytes) -> None:
     parent = tree.folder(above)
     try:
         os.mknod(target, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+        tree.hiding.add(above)
     except FileExistsError:
         if stat.S_ISDIR(os.lstat(target, dir_fd=parent).st_mode):
             replace_lower(tree, above + b"/" + target if above else target)
