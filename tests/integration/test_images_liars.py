@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, patience
+from tinyo_runtime.images import Image, ImageStore, child, patience
 from tinyo_runtime.images.guard import Guard
 from tinyo_runtime.images.reference import Reference
+from tinyo_runtime.images.store import UNPACK
 
 from tests.support.images import GZIP, MANIFEST, Built, digest, file, hard_link, image, layer
 from tests.support.registry import served
@@ -296,3 +298,59 @@ def test_endless_redirects(tmp_path: Path, built: Built) -> None:
         return True
 
     assert failure(tmp_path, built, lie).reason == "REGISTRY_UNREACHABLE"
+
+
+def unpackers() -> list[int]:
+    """Our processes that unpack."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(parent) == os.getpid() and os.fsencode(UNPACK[-1]) in words:
+            found.append(int(pid))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (signal.SIGKILL, "ended by signal 9 (SIGKILL), as happens when memory runs out"),
+        (signal.SIGXCPU, "too much processor time"),
+        (signal.SIGSEGV, "ended by signal 11 (SIGSEGV)"),
+        (signal.SIGSTOP, "did nothing for"),
+    ],
+)
+def test_an_unpacker_that_dies_or_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, told: str
+) -> None:
+    """One clear error, nothing left, and the next pull works."""
+    monkeypatch.setattr(child, "PATIENCE", 0.3)
+    big = image([layer(file("f", os.urandom(20_000_000)))])
+    struck = []
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        """Sends the first half, harms who unpacks it, and goes on."""
+        if not is_layer(request, body):
+            return False
+        send(request, body[:10_000_000], length=len(body))
+        for pid in unpackers():
+            os.kill(pid, number)
+            struck.append(pid)
+        request.wfile.write(body[10_000_000:])
+        return True
+
+    error = failure(tmp_path, big, lie)
+    assert struck and error.reason == "INTERNAL" and told in error.message
+    assert not unpackers()
+    with served(liar(big)) as host:
+        assert pull(tmp_path, f"{host}/x:1").layers
+
+
+def test_an_unpacker_without_room(tmp_path: Path) -> None:
+    """A file that is larger than anybody may have."""
+    header = {"GNU.sparse.map": "0,0", "GNU.sparse.size": f"{3 << 40}"}
+    error = failure(tmp_path, image([layer(file("f", b"", pax_headers=header))]))
+    assert error.reason == "IMAGE_CORRUPT" and "too large" in error.message

@@ -272,9 +272,11 @@ def replacing() -> Layers:
 
 
 def replacing_within() -> Layers:
-    """The same in one layer, where the last entry counts."""
+    """The same in one layer, where the last entry counts, and what the layers below had is gone."""
     return [
-        base(
+        base(folder("d"), file("d/old"), folder("e"), file("e/old")),
+        layer(
+            ROOT,
             file("a", b"1"),
             file("a", b"22"),
             symlink("b", "a"),
@@ -286,7 +288,7 @@ def replacing_within() -> Layers:
             file("d/below"),
             file("e", b"5"),
             symlink("e", "a"),
-        )
+        ),
     ]
 
 

@@ -53,13 +53,11 @@ class gives_way:
             found = os.lstat(name, dir_fd=parent)
             if stat.S_ISDIR(found.st_mode):
                 continue
-            if whiteouts.is_one(found):
-                os.unlink(name, dir_fd=parent)
-                whiteouts.replace_lower(self._tree, path)
-            elif count == len(parts) and self._entry.kind == FOLDER:
-                os.unlink(name, dir_fd=parent)
-            else:
+            replaces = count == len(parts) and self._entry.kind == FOLDER
+            if not replaces and not whiteouts.is_one(found):
                 raise Refused(f"{path!r} is used as a folder, but is not one")
+            os.unlink(name, dir_fd=parent)
+            whiteouts.replace_lower(self._tree, path)  # which it had replaced already
             return True
         return False
 
@@ -72,7 +70,8 @@ def _remove(tree: "Tree", path: bytes) -> None:
         return
     for below in os.listdir(tree.folder(path)):
         _remove(tree, path + b"/" + os.fsencode(below))
-    os.close(tree.folders.pop(path))
+    if path in tree.folders:
+        os.close(tree.folders.pop(path))
     tree.described.pop(path, None)
     tree.made.discard(path)
     tree.hiding.discard(path)

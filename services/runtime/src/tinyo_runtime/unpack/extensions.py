@@ -50,9 +50,9 @@ class Extensions:
         data = b"".join(tar.pieces(self._read, entry.size))
         match entry.kind:
             case b"x":
-                self._records |= _pax(data)
+                _add(self._records, _pax(data))
             case b"g":
-                self._always |= _pax(data)
+                _add(self._always, _pax(data))
             case b"L":
                 self._records[b"path"] = data.partition(b"\0")[0]
             case b"K":
@@ -97,6 +97,13 @@ def _override(entry: tar.Entry, records: dict[bytes, bytes]) -> None:
         entry.name = records.get(b"GNU.sparse.name") or entry.name
         if value := records.get(b"size"):
             entry.size = _within(decimal(value), 0, _MAX_SIZE)
+
+
+def _add(records: dict[bytes, bytes], more: dict[bytes, bytes]) -> None:
+    """However many headers say it, it is held in memory."""
+    records |= more
+    if (size := sum(len(key) + len(value) for key, value in records.items())) > MAX_EXTENSION:
+        raise Refused(f"extended headers of {size} bytes are more than {MAX_EXTENSION}")
 
 
 def _pax(data: bytes) -> dict[bytes, bytes]:
