@@ -18,7 +18,7 @@ from tests.support.trees import Tree, describe, differences
 TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
-@effort(30)
+@effort(20, rate=3)
 @given(st.lists(stacks, min_size=1, max_size=12))
 def test_any_stack(found: list[Stack]) -> None:
     """Several stacks at a time, each in its own folder, because most of the time goes into starting the judge."""

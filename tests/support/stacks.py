@@ -5,7 +5,9 @@ Few names, so that they meet often. What the judges do not agree about is left o
 - an entry below what is no folder: we refuse it, umoci follows links, others replace them;
 - a hard link to what its layer does not have as a file: we refuse it, because layers stand by themselves; and one
   to itself, which means nothing to us, and which others refuse;
-- something hidden in a folder that is not there: we make the folder, umoci does not.
+- something hidden in a folder that is not there: we make the folder, umoci does not;
+- something hidden where the layer already has folders that it did not describe: how they look depends on the order
+  for umoci, not for us.
 """
 
 import tarfile
@@ -48,7 +50,7 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
     lower: dict[str, str] = {}
     for entries in stack:
         own: dict[str, str] = {}
-        hidden = set[str]()
+        hidden, described = set[str](), set[str]()
         kept = []
         for entry in entries:
             *above, path = _prefixes(entry.path)
@@ -62,6 +64,11 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
                 entry.what == path or own.get(entry.what, "folder") == "folder"
             ):
                 continue
+            undescribed = {name for name, kind in own.items() if kind == "folder"} - described
+            if needed and any(
+                path in _prefixes(name)[: -1 if entry.kind == "opaque" else None] for name in undescribed
+            ):
+                continue
             kept.append(entry)
             own.update((folder, "folder") for folder in above)
             if entry.kind in ("whiteout", "opaque"):
@@ -69,6 +76,9 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
                 continue
             if entry.kind != "folder":
                 own = {name: kind for name, kind in own.items() if not name.startswith(f"{path}/")}
+                described &= own.keys()
+            else:
+                described.add(path)
             own[path] = entry.kind
         hidden |= {path for path, kind in own.items() if kind != "folder"}
         lower = {path: kind for path, kind in lower.items() if hidden.isdisjoint(_prefixes(path))} | own

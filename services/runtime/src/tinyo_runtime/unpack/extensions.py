@@ -113,9 +113,9 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 20)
-        end = at + decimal(data[at:space]) if space > at else 0
+        end = at + decimal(data[at:space]) if space > at else at
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not space < end <= len(data) or data[end - 1] != ord("\n") or not equals or b"\0" in key:
+        if not at < space < end <= len(data) or data[end - 1] != ord("\n") or not equals or b"\0" in key:
             raise Refused("an extended header is malformed")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pieces.append(value)
