@@ -6,6 +6,7 @@ Few names, so that they meet often. What the judges do not agree about is left o
 - a hard link to what its layer does not have as a file: we refuse it, because layers stand by themselves; and one
   to itself, which means nothing to us, and which others refuse;
 - something hidden in a folder that is not there: we make the folder, umoci does not;
+- something hidden in what the same layer hides: the same;
 - something hidden where the layer already has folders that it did not describe: how they look depends on the order
   for umoci, not for us.
 """
@@ -50,7 +51,7 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
     lower: dict[str, str] = {}
     for entries in stack:
         own: dict[str, str] = {}
-        hidden, described = set[str](), set[str]()
+        hidden, whiteouts, described = set[str](), set[str](), set[str]()
         kept = []
         for entry in entries:
             *above, path = _prefixes(entry.path)
@@ -64,6 +65,11 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
                 entry.what == path or own.get(entry.what, "folder") == "folder"
             ):
                 continue
+            if needed and (
+                whiteouts.intersection(_prefixes(entry.path))
+                or (entry.kind == "whiteout" and any(path in _prefixes(name) for name in hidden))
+            ):
+                continue
             undescribed = {name for name, kind in own.items() if kind == "folder"} - described
             if needed and any(
                 path in _prefixes(name)[: -1 if entry.kind == "opaque" else None] for name in undescribed
@@ -73,6 +79,7 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
             own.update((folder, "folder") for folder in above)
             if entry.kind in ("whiteout", "opaque"):
                 hidden.add(path)
+                whiteouts.update([path] if entry.kind == "whiteout" else [])
                 continue
             if entry.kind != "folder":
                 own = {name: kind for name, kind in own.items() if not name.startswith(f"{path}/")}
