@@ -14,7 +14,6 @@ from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import Image, ImageStore, child, patience
 from tinyo_runtime.images.guard import Guard
 from tinyo_runtime.images.reference import Reference
-from tinyo_runtime.images.store import UNPACK
 
 from tests.support.images import GZIP, MANIFEST, Built, digest, file, hard_link, image, layer
 from tests.support.registry import served
@@ -301,17 +300,16 @@ def test_endless_redirects(tmp_path: Path, built: Built) -> None:
 
 
 def unpackers() -> list[int]:
-    """Our processes that unpack."""
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(parent) == os.getpid() and os.fsencode(UNPACK[-1]) in words:
-            found.append(int(pid))
-    return found
+    """Processes that unpack: children of one that was started by us."""
+    return [grandchild for child in children(os.getpid()) for grandchild in children(child)]
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
 
 
 @pytest.mark.parametrize(

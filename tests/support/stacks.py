@@ -4,7 +4,7 @@ Few names, so that they meet often. What the judges do not agree about is left o
 
 - an entry below what is no folder: we refuse it, umoci follows links, others replace them;
 - a hard link to what its layer does not have as a file: we refuse it, because layers stand by themselves; and one
-  to itself, which means nothing to us, and which others refuse;
+  to itself, which means nothing to us, and which others refuse, as all do what is in a folder that it replaces;
 - something hidden in a folder that is not there: we make the folder, umoci does not;
 - something hidden in what the same layer hides: the same;
 - something hidden where the layer already has folders that it did not describe: how they look depends on the order
@@ -55,29 +55,25 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
         kept = []
         for entry in entries:
             *above, path = _prefixes(entry.path)
+            above += [path] if entry.kind == "opaque" else []
             known = lower | own
             if any(known.get(folder, "folder") != "folder" for folder in above):
                 continue
-            needed = {"whiteout": above, "opaque": [*above, path]}.get(entry.kind, [])
-            if any(known.get(folder) != "folder" for folder in needed):
-                continue
             if entry.kind == "hard link" and (
-                entry.what == path or own.get(entry.what, "folder") == "folder"
+                f"{entry.what}/".startswith(f"{path}/") or own.get(entry.what, "folder") == "folder"
             ):
                 continue
-            if needed and (
-                whiteouts.intersection(_prefixes(entry.path))
-                or (entry.kind == "whiteout" and any(path in _prefixes(name) for name in hidden))
-            ):
-                continue
-            undescribed = {name for name, kind in own.items() if kind == "folder"} - described
-            if needed and any(
-                path in _prefixes(name)[: -1 if entry.kind == "opaque" else None] for name in undescribed
+            hides = entry.kind in ("whiteout", "opaque")
+            undescribed = {name for name, kind in own.items() if kind == "folder"} - described - {entry.path}
+            if hides and (
+                any(known.get(folder) != "folder" for folder in above)
+                or whiteouts.intersection(_prefixes(path))
+                or any(path in _prefixes(name) for name in (hidden | undescribed))
             ):
                 continue
             kept.append(entry)
             own.update((folder, "folder") for folder in above)
-            if entry.kind in ("whiteout", "opaque"):
+            if hides:
                 hidden.add(path)
                 whiteouts.update([path] if entry.kind == "whiteout" else [])
                 continue

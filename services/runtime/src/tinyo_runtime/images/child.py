@@ -44,6 +44,7 @@ class ended:
         finally:
             self._watching.cancel()
         if (not error or stopped_reading) and (code := self._process.returncode) is not None and code < 0:
+            await self._process.communicate(b"")  # which gives back what it was connected with
             raise Died(self._why(-code))
         return stopped_reading
 
