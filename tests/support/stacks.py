@@ -51,7 +51,7 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
     lower: dict[str, str] = {}
     for entries in stack:
         own: dict[str, str] = {}
-        hidden, whiteouts, described = set[str](), set[str](), set[str]()
+        hidden, described = set[str](), set[str]()
         kept = []
         for entry in entries:
             *above, path = _prefixes(entry.path)
@@ -67,7 +67,7 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
             undescribed = {name for name, kind in own.items() if kind == "folder"} - described - {entry.path}
             if hides and (
                 any(known.get(folder) != "folder" for folder in above)
-                or whiteouts.intersection(_prefixes(path))
+                or hidden.intersection(_prefixes(path))
                 or any(path in _prefixes(name) for name in (hidden | undescribed))
             ):
                 continue
@@ -75,7 +75,6 @@ def _sensible(stack: Stack) -> Iterator[list[Entry]]:
             own.update((folder, "folder") for folder in above)
             if hides:
                 hidden.add(path)
-                whiteouts.update([path] if entry.kind == "whiteout" else [])
                 continue
             if entry.kind != "folder":
                 own = {name: kind for name, kind in own.items() if not name.startswith(f"{path}/")}
