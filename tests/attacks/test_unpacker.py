@@ -54,7 +54,7 @@ class Cell:
         ]
         with open(self.folder / "log", "wb") as log:
             done = subprocess.run(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, timeout=PATIENCE
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, timeout=PATIENCE, env={}
             )
         assert done.returncode == 0, (self.folder / "log").read_text()
         return dict(line.rsplit(" ", 1) for line in done.stdout.decode().splitlines())

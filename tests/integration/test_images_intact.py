@@ -12,7 +12,7 @@ from tinyo_runtime.images import Image, ImageStore
 
 from tests.support import judges
 from tests.support.corpus import CORPUS, Layers, deep
-from tests.support.images import image, skopeo, write_layout
+from tests.support.images import file, folder, image, layer, skopeo, symlink, write_layout
 from tests.support.trees import Tree, describe, differences
 
 NAME = "localhost/judged:1"
@@ -136,3 +136,22 @@ def test_a_whole_debian(tmp_path: Path, debian: Path) -> None:
     """With Python: ten thousand files of a real distribution."""
     found = list(compare(tmp_path, "debian", [debian.read_bytes()]))
     assert not found, "\n".join(found)
+
+
+def test_links_of_lower_layers_lead_nowhere(tmp_path: Path) -> None:
+    """A layer stands by itself: what it has below a name that was a link becomes a folder, in the image alone."""
+    (tmp_path / "outside").write_text("untouched")
+    lower = layer(folder("."), symlink("root", "/"), symlink("away", str(tmp_path)))
+    upper = layer(
+        file("root/tmp/new"), file("away/outside", b"x"), file("away/.wh.ours"), file("root/.wh.etc")
+    )
+    tree = ours(tmp_path, [lower, upper])
+    assert {path: node.kind for path, node in tree.items()} == {
+        b"": "folder",
+        b"away": "folder",
+        b"away/outside": "file",
+        b"root": "folder",
+        b"root/tmp": "folder",
+        b"root/tmp/new": "file",
+    }
+    assert (tmp_path / "outside").read_text() == "untouched" and not Path("/tmp/new").exists()

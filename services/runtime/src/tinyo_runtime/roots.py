@@ -20,14 +20,23 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE = b"trusted.overlay.opaque"
 #: On the container's layer: this was done, and what its root looks like now is its own affair.
 _PREPARED = b"trusted.tinyo.prepared"
-#: Folders deep that others than the root are looked for: descriptors of all layers are open on the way there.
+#: Folders deep that others than the root are looked for.
 _MAX_DEPTH = 32
 #: Folders of an image that are remembered.
 _MAX_KNOWN = 1000
 
 
+class _Folder(NamedTuple):
+    """A folder as one layer has it; its path is known to whoever asks."""
+
+    layer: Path
+    #: As `implied` gave them.
+    marks: bytes
+    opaque: bool
+
+
 class _Look(NamedTuple):
-    """Of a folder; its path is relative to the root, and b"" there."""
+    """What a folder shows; its path is relative to the root, and b"" there."""
 
     path: bytes
     status: os.stat_result
@@ -63,92 +72,79 @@ async def prepare(layers: Path, names: Sequence[str], upper: Path) -> None:
 
 
 def _of_image(layers: Sequence[Path]) -> list[_Look]:
-    with contextlib.ExitStack() as opened:
-        folders = []
-        for layer in layers:
-            folders.append(os.open(layer, _OPEN))
-            opened.callback(os.close, folders[-1])
-        return list(_looks(folders, b"", 0))
+    return list(_looks([_seen(layer, b"") for layer in layers], b"", 0))
 
 
-def _looks(folders: Sequence[int], path: bytes, depth: int) -> Iterator[_Look]:
+def _looks(folders: Sequence[_Folder], path: bytes, depth: int) -> Iterator[_Look]:
     """Of a folder that several layers have, the topmost first: what is to be given below it, and then to itself."""
-    merged = _merged(folders)
+    opaque = next((count for count, folder in enumerate(folders, 1) if folder.opaque), len(folders))
+    merged = folders[:opaque]
     more = False
-    for name in _leading(merged) if depth < _MAX_DEPTH else ():
-        with _below(merged, name) as below:
-            for look in _looks(below, path + b"/" * bool(path) + name, depth + 1) if below else ():
+    for name in _leading(merged, path) if depth < _MAX_DEPTH else ():
+        below = path + b"/" * bool(path) + name
+        if found := _below(merged, below):
+            for look in _looks(found, below, depth + 1):
                 more = True
                 yield look
-    said = [folder for folder in folders if implied.ITSELF not in _attribute(folder, implied.ATTRIBUTE)]
-    best = (said or folders)[0]
-    listed = len(merged) == 1 and implied.WHITEOUTS in _attribute(merged[0], implied.ATTRIBUTE)
+    best = next((folder for folder in folders if implied.ITSELF not in folder.marks), folders[0])
+    listed = len(merged) == 1 and implied.WHITEOUTS in merged[0].marks
     if more or listed or not path or best != folders[0]:
-        names = [name for name in os.listxattr(best) if not name.startswith("trusted.")]
-        yield _Look(path, os.fstat(best), {name: os.getxattr(best, name) for name in names})
+        with _opened(best.layer, path) as found_best:
+            names = [name for name in os.listxattr(found_best) if not name.startswith("trusted.")]
+            attributes = {name: os.getxattr(found_best, name) for name in names}
+            yield _Look(path, os.fstat(found_best), attributes)
 
 
-def _merged(folders: Sequence[int]) -> Sequence[int]:
-    """Those whose content is seen: to the first one that is opaque."""
-    for count, folder in enumerate(folders, 1):
-        if _attribute(folder, _OPAQUE) == b"y":
-            return folders[:count]
-    return folders
-
-
-def _leading(folders: Sequence[int]) -> list[bytes]:
-    """Names in a folder that is marked to have implied folders below it."""
+def _leading(folders: Sequence[_Folder], path: bytes) -> list[bytes]:
+    """Names in folders that are marked to have such folders below them."""
     names = set[str]()
     for folder in folders:
-        if implied.BELOW in _attribute(folder, implied.ATTRIBUTE):
-            names.update(os.listdir(folder))
+        if implied.BELOW in folder.marks:
+            with _opened(folder.layer, path) as opened:
+                names.update(os.listdir(opened))
     return [os.fsencode(name) for name in sorted(names)]
 
 
-@contextlib.contextmanager
-def _below(folders: Sequence[int], name: bytes) -> Iterator[list[int]]:
-    """Descriptors of the folders of that name, to the first thing that is none."""
-    found: list[int] = []
-    try:
-        for folder in folders:
-            try:
-                found.append(os.open(name, _OPEN, dir_fd=folder))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                    raise
-                break
-        yield found
-    finally:
-        for folder in found:
-            os.close(folder)
+def _below(folders: Sequence[_Folder], path: bytes) -> list[_Folder]:
+    """The folders of a name in these, to the first thing that is none."""
+    found: list[_Folder] = []
+    for folder in folders:
+        try:
+            found.append(_seen(folder.layer, path))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            break
+    return found
+
+
+def _seen(layer: Path, path: bytes) -> _Folder:
+    with _opened(layer, path) as folder:
+        return _Folder(layer, _attribute(folder, implied.ATTRIBUTE), _attribute(folder, _OPAQUE) == b"y")
 
 
 def _give(upper: Path, looks: Sequence[_Look]) -> None:
     """Makes folders from the root downwards; gives them their looks the other way, because new ones change times."""
-    root = os.open(upper, _OPEN)
-    try:
-        for look in reversed(looks[:-1]):
-            above, _, name = look.path.rpartition(b"/")
-            with _opened(root, above) as parent, contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=parent)
-        for look in looks:
-            with _opened(root, look.path) as folder:
-                os.fchown(folder, look.status.st_uid, look.status.st_gid)
-                os.fchmod(folder, look.status.st_mode & 0o7777)
-                for key, value in look.attributes.items():
-                    os.setxattr(folder, key, value)
-                os.utime(folder, ns=(look.status.st_atime_ns, look.status.st_mtime_ns))
-        os.setxattr(root, _PREPARED, b"y")
-    finally:
-        os.close(root)
+    for look in reversed(looks[:-1]):
+        above, _, name = look.path.rpartition(b"/")
+        with _opened(upper, above) as parent, contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+    for look in looks:
+        with _opened(upper, look.path) as folder:
+            os.fchown(folder, look.status.st_uid, look.status.st_gid)
+            os.fchmod(folder, look.status.st_mode & 0o7777)
+            for key, value in look.attributes.items():
+                os.setxattr(folder, key, value)
+            os.utime(folder, ns=(look.status.st_atime_ns, look.status.st_mtime_ns))
+    os.setxattr(upper, _PREPARED, b"y")
 
 
 @contextlib.contextmanager
-def _opened(root: int, path: bytes) -> Iterator[int]:
-    """Descriptor of a folder below another; no link is followed."""
-    folder = os.dup(root)
+def _opened(root: Path, path: bytes) -> Iterator[int]:
+    """Descriptor of a folder below another; no link is followed, and no more than two are open at a time."""
+    folder = os.open(root, _OPEN)
     try:
         for name in path.split(b"/") if path else ():
             above, folder = folder, os.open(name, _OPEN, dir_fd=folder)
@@ -159,6 +155,7 @@ def _opened(root: int, path: bytes) -> Iterator[int]:
 
 
 def _attribute(folder: int | Path, name: bytes) -> bytes:
+    """Empty when there is none."""
     try:
         return os.getxattr(folder, name)
     except OSError as error:
