@@ -13,7 +13,7 @@ from tinyo_runtime.images import Image, ImageStore
 from tests.support import judges
 from tests.support.corpus import CORPUS, Layers, deep
 from tests.support.images import file, folder, image, layer, skopeo, symlink, write_layout
-from tests.support.trees import Tree, describe, differences
+from tests.support.nodes import Tree, describe, differences
 
 NAME = "localhost/judged:1"
 

@@ -12,8 +12,8 @@ from tinyo_runtime.images.store import UNPACK
 from tests.support import judges
 from tests.support.fuzzing import effort
 from tests.support.images import image, write_layout
+from tests.support.nodes import Tree, describe, differences
 from tests.support.stacks import Stack, archives, stacks
-from tests.support.trees import Tree, describe, differences
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 

@@ -1,104 +1,68 @@
-"""What a tree of files is, in every respect that can be seen from inside of a container, and how two of them differ.
+"""What is in a folder, in all that can be told of it: to compare what should be the same.
 
-assert not list(differences(describe(ours), describe(theirs)))
+assert listing(one) == listing(other)
 """
 
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "folder",
-    stat.S_IFLNK: "symbolic link",
-    stat.S_IFIFO: "pipe",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-    stat.S_IFSOCK: "socket",
-}
-#: Attributes that no container sees: how overlayfs and we keep things.
-_HIDDEN = ("trusted.overlay.", "trusted.tinyo.")
+#: By names relative to the folder: type and mode, owners, time in nanoseconds, and what depends on the type.
+Listing = dict[bytes, tuple[Any, ...]]
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-@dataclass
-class Node:
-    """One name of a tree; what has several names says the same of each."""
-
-    kind: str
-    mode: str
-    owner: str
-    #: Nanoseconds since 1970.
-    time: int
-    size: int
-    #: The digest of a file's, a link's target.
-    content: str
-    attributes: dict[str, bytes]
-    #: Every name of the same file, in order; one name is no link.
-    links: tuple[bytes, ...] = ()
+def listing(root: Path) -> Listing:
+    """All of one file system below `root`, itself too; what is mounted there is left out. By descriptors, so that
+    no path is too long."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    device = os.fstat(fd).st_dev
+    first: dict[int, bytes] = {}
+    return dict(_walk(fd, b".", device, first))
 
 
-Tree = dict[bytes, Node]
-
-
-def describe(root: os.PathLike[str]) -> Tree:
-    """Every name below the root, and b"" for itself. Walks by descriptors: a path may be longer than the kernel takes."""
-    tree: Tree = {}
-    names: dict[tuple[int, int], list[bytes]] = {}
-    folder = os.open(root, _OPEN)
-    tree[b""] = _node(folder, b".")
-    _walk(folder, b"", tree, names)
-    for same in names.values():
-        for name in same:
-            tree[name].links = tuple(sorted(same)) if len(same) > 1 else ()
-    return tree
-
-
-def differences(one: Tree, other: Tree, known: Collection[tuple[bytes, str]] = ()) -> Iterator[str]:
-    """A line for each difference but those that are `known`, as paths and names of fields."""
-    for path in sorted(one.keys() | other.keys()):
-        mine, theirs = one.get(path), other.get(path)
-        if mine is None or theirs is None:
-            yield f"{path!r}: {'missing' if mine is None else 'too much'}: {mine or theirs}"
+def _walk(
+    fd: int, path: bytes, device: int, first: dict[int, bytes]
+) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+    yield path, (*_common(os.fstat(fd)), _attributes(fd))
+    for name in sorted(map(os.fsencode, os.listdir(fd))):
+        found, below = os.lstat(name, dir_fd=fd), path + b"/" + name
+        if stat.S_ISDIR(found.st_mode):
+            inner = os.open(name, _OPEN, dir_fd=fd)
+            if os.fstat(inner).st_dev == device:
+                yield from _walk(inner, below, device, first)
+            else:
+                os.close(inner)
             continue
-        for field in fields(Node):
-            ours, judged = getattr(mine, field.name), getattr(theirs, field.name)
-            if ours != judged and (path, field.name) not in known:
-                yield f"{path!r}: {field.name} is {ours!r}, and should be {judged!r}"
+        about: tuple[Any, ...] = _common(found)
+        if stat.S_ISREG(found.st_mode):
+            file = os.open(name, _OPEN, dir_fd=fd)
+            if os.fstat(file).st_dev != device:
+                os.close(file)
+                continue
+            about += (found.st_size, _attributes(file))
+            with open(file, "rb") as data:
+                about += (hashlib.file_digest(data, "sha256").hexdigest(),)
+        elif stat.S_ISLNK(found.st_mode):
+            about += (os.readlink(name, dir_fd=fd),)
+        elif stat.S_ISCHR(found.st_mode):
+            yield below, ("device", found.st_rdev)  # a whiteout has nothing else
+            continue
+        yield below, (*about, first.setdefault(found.st_ino, below))
+    os.close(fd)
 
 
-def _walk(folder: int, path: bytes, tree: Tree, names: dict[tuple[int, int], list[bytes]]) -> None:
-    """Fills both; closes the descriptor."""
-    for name in map(os.fsencode, os.listdir(folder)):
-        below = path + b"/" + name if path else name
-        node = tree[below] = _node(folder, name)
-        found = os.lstat(name, dir_fd=folder)
-        if node.kind == "folder":
-            _walk(os.open(name, _OPEN, dir_fd=folder), below, tree, names)
-        else:
-            names.setdefault((found.st_dev, found.st_ino), []).append(below)
-    os.close(folder)
+def _common(found: os.stat_result) -> tuple[Any, ...]:
+    return oct(found.st_mode), found.st_uid, found.st_gid, found.st_mtime_ns
 
 
-def _node(folder: int, name: bytes) -> Node:
-    found = os.lstat(name, dir_fd=folder)
-    kind = _KINDS[stat.S_IFMT(found.st_mode)]
-    content = ""
-    if kind == "file":
-        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    elif kind == "symbolic link":
-        content = repr(os.readlink(name, dir_fd=folder))
-    elif "device" in kind:
-        content = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
-    path = b"/proc/self/fd/%d/%s" % (folder, name)
-    attributes = {
-        key: os.getxattr(path, key, follow_symlinks=False)
-        for key in os.listxattr(path, follow_symlinks=False)
-        if not key.startswith(_HIDDEN)
+def _attributes(fd: int) -> dict[str, bytes]:
+    """But for what overlayfs alone sees."""
+    return {
+        name: os.getxattr(fd, name)
+        for name in sorted(os.listxattr(fd))
+        if not name.startswith("trusted.") or name == "trusted.overlay.opaque"
     }
-    size = 0 if kind == "folder" else found.st_size
-    mode, owner = f"{stat.S_IMODE(found.st_mode):04o}", f"{found.st_uid}:{found.st_gid}"
-    return Node(kind, mode, owner, found.st_mtime_ns, size, content, attributes)

@@ -28,6 +28,7 @@ def confine(folder: str) -> None:
     Nothing can be imported afterwards, because it would be imported from the folder. Raises OSError.
     """
     leave(folder, _KEPT)
+    os.dup2(1, 2)  # no file of somebody else's, such as a log, whose owner and mode it could change
     os.umask(0)
     os.chmod("/", 0o755)  # whatever the caller's mask left of it
     landlock.stay_in("/")
@@ -48,7 +49,6 @@ def leave(folder: str, capabilities: int) -> None:
     ):
         resource.setrlimit(limit, (most, most))
     call("unshare", _CLONE_NEWNET | _CLONE_NEWIPC)
-    os.dup2(1, 2)  # no file of somebody else's, such as a log, whose owner and mode it could change
     os.chroot(folder)
     os.chdir("/")
     sys.meta_path.clear()
