@@ -22,6 +22,7 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
 from tinyo.v1.image_pb2 import Image, ImageDetails, ImageUsage, PullProgress
+from tinyo.v1.push_pb2 import PushedImage, PushProgress
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
 
@@ -58,6 +59,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.gate.set()
         self.entries: list[LogEntry] = []
         self.details = ImageDetails()
+        self.uploads: list[PushProgress] = []
         self.prunable: list[Image] = []
         self.findings: list[pb.VerifyImagesResponse] = []
         #: How far images are said to be, by reference, until they are there.
@@ -206,6 +208,13 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         yield pb.PullImageResponse(
             image=Image(references=[request.reference], digest="sha256:00", size_bytes=5)
         )
+
+    def PushImage(self, request: pb.PushImageRequest, context: Any) -> Iterator[pb.PushImageResponse]:
+        self.note(request, context)
+        for progress in self.uploads:
+            yield pb.PushImageResponse(progress=progress)
+        pushed = PushedImage(reference=f"r.test/{request.reference}", digest="sha256:00", size_bytes=5)
+        yield pb.PushImageResponse(pushed=pushed)
 
     def RemoveImage(self, request: pb.RemoveImageRequest, context: Any) -> pb.RemoveImageResponse:
         self.note(request, context)

@@ -192,6 +192,19 @@ COMMANDS = (
         ],
     ),
     Command(
+        ("image push",),
+        "bring an image to a registry",
+        "pushing:push",
+        "  tinyo image push registry.example.com/team/app:1.2\n"
+        "  tinyo image push app:1.2 registry.example.com/team/app      it need not have that name here",
+        [
+            flag("reference", metavar="IMAGE", help="reference or digest of an image that is here"),
+            flag(
+                "target", nargs="?", default="", metavar="REFERENCE", help="where to (default: as IMAGE says)"
+            ),
+        ],
+    ),
+    Command(
         ("image rm",),
         "remove images",
         "images:remove",

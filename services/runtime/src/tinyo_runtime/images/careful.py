@@ -17,13 +17,14 @@ from tinyo_runtime.images.nursery import Nursed
 from tinyo_runtime.images.pace import Pace
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
+from tinyo_runtime.images.push import Push
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.sharing import Sharing
 from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Nursed, Verified, Present, Patience, Mirrors, Pace, Accounts):
+class Careful(Shelf, Sharing, Nursed, Verified, Present, Patience, Push, Mirrors, Pace, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:
