@@ -198,6 +198,14 @@ def corrupt(reference: "Reference", why: str, **facts: str) -> TinyoError:
     )
 
 
+def not_unpacked(reference: "Reference", layer: str, why: str) -> TinyoError:
+    """INTERNAL: the process that unpacks did not do its work, whosever fault that is."""
+    message = (
+        f"layer {layer} of image {reference} was not unpacked, because of the process that does it: {why}"
+    )
+    return TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message)
+
+
 def unsupported(reference: "Reference", media_type: str, why: str = "it is not known here") -> TinyoError:
     """IMAGE_UNSUPPORTED: a kind of content that is not known here."""
     return TinyoError(
