@@ -1,7 +1,7 @@
 """Everything that a pull needs when not all goes well, and all else that is done with images.
 
 Each of the bases adds one concern to the steps of `Images`, and calls the step that comes after it:
-sharing before verifying, verifying whatever comes, from here or from a registry, with patience, from mirrors
+sharing before verifying, verifying whatever comes, from here, an archive or a registry, with patience, from mirrors
 first, and as somebody whom they know.
 """
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from tinyo_runtime.images import disk, failures
 from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.image import Document
+from tinyo_runtime.images.imports import Imports
 from tinyo_runtime.images.mirrors import Mirrors
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
@@ -19,7 +20,7 @@ from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Verified, Present, Patience, Mirrors, Accounts):
+class Careful(Shelf, Sharing, Verified, Present, Imports, Patience, Mirrors, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyo.v1.image_pb2 import LayerProgress, PullProgress
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.offers import Offer
 
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None
@@ -19,6 +22,8 @@ class Order:
     #: Whether the registry is asked although the image is here.
     refresh: bool = False
     progress: Listener = None
+    #: What an archive offers, when the image comes from there.
+    offer: "Offer | None" = None
     #: Of its layers, in the order of the manifest.
     layers: list[LayerProgress] = field(default_factory=list)
     #: When its progress was told last, by the monotonic clock.

@@ -43,7 +43,7 @@ class Sharing(Base):
         asked = order.current()
 
         async def work(tell: Listener[PullProgress]) -> str:
-            pull = order.Order(asked.refresh, tell)
+            pull = order.Order(asked.refresh, tell, asked.offer)
             try:
                 with order.entered(pull):
                     digest = await super(Sharing, self).image(reference, platform)
@@ -54,7 +54,7 @@ class Sharing(Base):
                 _report(reference, pull)
             return digest
 
-        key = (reference, *platform.items(), asked.refresh)
+        key = (reference, *platform.items(), asked.refresh, asked.offer)
         return await self._pulls.join(key, work, asked.progress or (lambda progress: None))
 
     async def layer(self, reference: Reference, layer: Document, diff_id: str) -> None:

@@ -1,0 +1,43 @@
+"""NodeService: archives of images on their way between a client and the runtime, with whoever is slower in command."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from tinyo.node.v1 import node_pb2 as pb
+from tinyo.runtime.v1 import runtime_pb2 as rt
+
+from tinyo_node.interceptors import Context
+
+if TYPE_CHECKING:
+    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
+
+
+class ArchiveRelay:
+    """A part of NodeService; see server.py."""
+
+    runtime: "RuntimeServiceAsyncStub"
+
+    async def ImportImages(
+        self, requests: AsyncIterator[pb.ImportImagesRequest], context: Context
+    ) -> AsyncIterator[pb.ImportImagesResponse]:
+        async def relayed() -> AsyncIterator[rt.ImportImagesRequest]:
+            async for request in requests:
+                if request.HasField("start"):
+                    yield rt.ImportImagesRequest(start=request.start)
+                else:
+                    yield rt.ImportImagesRequest(data=request.data)
+
+        async for answer in self.runtime.ImportImages(relayed()):
+            if answer.HasField("progress"):
+                yield pb.ImportImagesResponse(progress=answer.progress)
+            else:
+                yield pb.ImportImagesResponse(image=answer.image)
+
+    async def ExportImages(
+        self, request: pb.ExportImagesRequest, context: Context
+    ) -> AsyncIterator[pb.ExportImagesResponse]:
+        async for answer in self.runtime.ExportImages(rt.ExportImagesRequest(references=request.references)):
+            if answer.HasField("content"):
+                yield pb.ExportImagesResponse(content=answer.content)
+            else:
+                yield pb.ExportImagesResponse(data=answer.data)

@@ -1,0 +1,179 @@
+"""An archive of images that somebody sends: taken in by a confined process, and read where it lies.
+
+It has no name on the disk, so that nothing is left of it, however this ends. It is a tar, no longer compressed;
+what a member says is read at its place, and nothing of it is ever unpacked by its name.
+"""
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import grpc
+
+from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.images import child, verify
+from tinyo_runtime.images.failures import Malformed
+
+SCAN = [sys.executable, "-I", str(Path(__file__).parents[1] / "unpack/scan.py")]
+#: How a compressed archive begins, and the media type of what it holds.
+_TYPES = {b"\x1f\x8b": "tar+gzip", b"\x28\xb5\x2f\xfd": "tar+zstd"}
+_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"LZIP": "lzip", b"\x04\x22\x4d\x18": "lz4"}
+_LONGEST = 6
+#: Links that may stand one behind the other.
+_MAX_LINKS = 5
+_CHUNK = 1 << 20
+#: Bytes of what the confined process says.
+_MAX_ANSWER = 64 << 20
+
+
+class Member(NamedTuple):
+    """A file of the archive, or a link to one."""
+
+    name: str
+    offset: int
+    size: int
+    link: str = ""
+
+
+class Archive:
+    """What was taken in."""
+
+    def __init__(self, file: IO[bytes], facts: dict[str, Any]) -> None:
+        self._file = file
+        self.size: int = facts["size"]
+        #: Members of any kind.
+        self.entries: int = facts["entries"]
+        self.members = {fields[0]: Member(*fields) for fields in facts["members"]}
+        #: There are more members than an archive of images has; of the others nothing is known.
+        self.many: bool = facts["many"]
+        #: A name that is there twice, if any is.
+        self.twice: str = facts["twice"]
+        #: Blobs by digest that do not stand under it, and documents that were made here.
+        self.placed: dict[str, Member | bytes] = {}
+
+    def member(self, name: str) -> Member:
+        """A file, perhaps by way of links. Raises TinyoError."""
+        found = self.members.get(name)
+        for _ in range(_MAX_LINKS):
+            if found and found.link:
+                found = self.members.get(found.link)
+        if not found:
+            raise unusable(f"{name[:200]!r} is missing, or a link to what is not in it")
+        if found.link:
+            raise unusable(f"{name[:200]!r} is a link to a link, and so on without an end")
+        if found.size < 0:
+            raise unusable(f"{name[:200]!r} is a sparse file, which nobody needs here")
+        return found
+
+    def blob(self, digest: str) -> Member | bytes:
+        """Where a blob is. Raises TinyoError."""
+        return self.placed.get(digest) or self.member(f"blobs/{digest.replace(':', '/', 1)}")
+
+    def document(self, name: str) -> Any:
+        """What a member says in JSON. Raises TinyoError."""
+        member = self.member(name)
+        if member.size > verify.MAX_DOCUMENT:
+            raise unusable(f"{name!r} has {member.size} bytes, more than {verify.MAX_DOCUMENT}")
+        return _parsed(name, b"".join(self.pieces(member)))
+
+    def named(self, digest: str) -> Any:
+        """What a blob says in JSON, if its digest is right. Raises TinyoError."""
+        blob = self.blob(digest)
+        name = blob.name if isinstance(blob, Member) else digest
+        if isinstance(blob, Member) and blob.size > verify.MAX_DOCUMENT:
+            raise unusable(f"{name!r} has {blob.size} bytes, more than {verify.MAX_DOCUMENT}")
+        if (actual := self.digest(blob, digest.partition(":")[0])) != digest:
+            raise unusable(f"{name!r} is not intact: its digest is {actual}")
+        return _parsed(name, b"".join(self.pieces(blob)))
+
+    def digest(self, blob: Member | bytes, algorithm: str = "sha256") -> str:
+        """What names the bytes of a blob."""
+        digest = hashlib.new(algorithm)
+        for piece in self.pieces(blob):
+            digest.update(piece)
+        return f"{algorithm}:{digest.hexdigest()}"
+
+    def pieces(self, blob: Member | bytes) -> Iterator[bytes]:
+        """The bytes of a blob."""
+        if isinstance(blob, bytes):
+            yield blob
+            return
+        at, end = blob.offset, blob.offset + blob.size
+        while at < end:
+            piece = os.pread(self._file.fileno(), min(_CHUNK, end - at), at)
+            if not piece:
+                raise OSError(errno.EIO, "the archive that was taken in has become shorter")
+            at += len(piece)
+            yield piece
+
+
+async def receive(folder: Path, chunks: AsyncIterator[bytes]) -> Archive:
+    """Takes in what comes, compressed or not, below a folder. Raises TinyoError and OSError."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= _LONGEST:
+            break
+    media_type = _media_type(head)
+    with tempfile.TemporaryDirectory(dir=folder) as empty:
+        file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the archive keeps it
+        command = [*SCAN, empty, media_type, str(file.fileno())]
+        scanner = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, env={}, pass_fds=[file.fileno()], limit=_MAX_ANSWER // 2
+        )
+        assert scanner.stdin and scanner.stdout
+        async with child.ended(scanner):
+            scanner.stdin.write(head)
+            async for chunk in chunks:
+                scanner.stdin.write(chunk)
+                await scanner.stdin.drain()
+        return Archive(file, _judged(await scanner.stdout.read(_MAX_ANSWER), folder))
+
+
+def unusable(why: str) -> TinyoError:
+    """ARCHIVE_INVALID: it is no archive of images, or is damaged."""
+    message = f"the archive cannot be used: {why}"
+    return TinyoError(grpc.StatusCode.DATA_LOSS, "ARCHIVE_INVALID", message)
+
+
+def _media_type(head: bytes) -> str:
+    """How an archive is packed that begins so."""
+    if not head:
+        raise unusable("it is empty")
+    for magic, name in _REFUSED.items():
+        if head.startswith(magic):
+            raise unusable(f"it is compressed by {name}: unpack it, or use gzip or zstd")
+    return next((kind for magic, kind in _TYPES.items() if head.startswith(magic)), "tar")
+
+
+def _judged(answer: bytes, folder: Path) -> dict[str, Any]:
+    """What the confined process found. Raises TinyoError and OSError."""
+    try:
+        facts = verify.load(answer)
+    except Malformed:
+        message = "reading the archive ended without a verdict: see `tinyo services logs`"
+        raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
+    if not (error := facts.get("error")):
+        return facts
+    if error == "system":
+        number = facts.get("errno")
+        raise OSError(
+            number if isinstance(number, int) else errno.EIO, str(facts.get("message")), str(folder)
+        )
+    # The words of unpacking, where everything is a layer.
+    raise unusable(str(facts.get("message")).replace("the layer", "it"))
+
+
+def _parsed(name: str, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise unusable(f"{name!r} is not JSON") from None

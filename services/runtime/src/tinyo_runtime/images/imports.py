@@ -1,0 +1,163 @@
+"""Images from archives: an import is a pull, whose registry is what somebody sent."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import grpc
+from tinyo.v1.image_pb2 import ImportSpec
+
+from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.images import archive, failures, names, offers, order, platforms, verify
+from tinyo_runtime.images.archive import unusable
+from tinyo_runtime.images.grammar import DIGEST
+from tinyo_runtime.images.image import Document, Image
+from tinyo_runtime.images.instructions import configuration
+from tinyo_runtime.images.offers import Offer
+from tinyo_runtime.images.reference import Reference
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.store import Images as Base
+    from tinyo_runtime.images.store import ImageStore
+else:
+    Base = object
+
+#: Hexadecimal digits of a digest that are enough to mean it.
+_MIN_DIGITS = 12
+
+
+class Imports(Base):
+    """Fetches from an archive what is wanted from there."""
+
+    async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
+        """The same bytes. Raises TinyoError when the archive lacks them."""
+        if offer := order.current().offer:
+            digest = content["digest"] if DIGEST.fullmatch(content["digest"]) else offer.digest
+            for piece in offer.archive.pieces(offer.archive.blob(digest)):
+                yield piece
+                await asyncio.sleep(0)  # it is here, so nothing else would let others do something
+        else:
+            async with aclosing(super().fetch(reference, kind, content)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+
+async def import_images(
+    images: "ImageStore", spec: ImportSpec, chunks: AsyncIterator[bytes], progress: order.Listener
+) -> AsyncGenerator[Image, None]:
+    """Makes images of what comes, one after the other. Raises TinyoError; images that were given stay.
+
+    Each has the references that it got here; others that mean it by now are not told.
+    """
+    from tinyo_runtime.images.store import PLATFORM  # which needs this module
+
+    wanted = platforms.of(spec.platform) or PLATFORM
+    if spec.name:
+        _named(spec.name)  # whoever made a mistake hears of it before anything is sent
+    configuration(spec.changes)
+    received = await archive.receive(images.root / "pulling", chunks)
+    found = await asyncio.to_thread(offers.of, received, wanted)
+    if found and spec.changes:
+        raise _invalid("changes", "only a root file system can be changed, and this archive has images")
+    if not found:
+        if not spec.name or spec.references:
+            raise _invalid("name", "the archive is a root file system: give it one name with --name")
+        root = offers.root_file_system
+        found = [await asyncio.to_thread(root, received, spec.name, wanted, list(spec.changes))]
+    chosen = _chosen(found, spec)
+    references = [_references(offer, spec) for offer in chosen]
+    for offer, (first, *others) in zip(chosen, references, strict=True):
+        is_index = "manifests" in await asyncio.to_thread(_explored, offer)
+        with order.entered(order.Order(True, progress, offer)):
+            digest = await images.image(first, wanted if is_index or spec.platform else {})
+        for other in others:
+            names.tag(images, other, digest)
+        yield images.get(digest)._replace(references=tuple(map(str, (first, *others))))
+
+
+def _chosen(found: list[Offer], spec: ImportSpec) -> list[Offer]:
+    """The offers that are wanted, in the order of the archive. Raises TinyoError."""
+    chosen = [offer for offer in found if any(_means(one, offer) for one in spec.references)]
+    for one in spec.references:
+        if not any(_means(one, offer) for offer in chosen):
+            raise _not_there(one, found)
+    chosen = chosen if spec.references else found
+    if spec.name and len(chosen) > 1:
+        raise _invalid("name", f"a name is for one image: say which of these is meant: {_shown(chosen)}")
+    return chosen
+
+
+def _means(reference: str, offer: Offer) -> bool:
+    """Whether somebody who says that means this image. Raises TinyoError IMAGE_REFERENCE_INVALID."""
+    digits = reference.removeprefix("sha256:")
+    if reference != digits and len(digits) >= _MIN_DIGITS:
+        return offer.digest.startswith(reference) or offer.id.startswith(reference)
+    if reference in offer.names:
+        return True
+    complete = Reference.parse(reference)
+    return complete in [_parsed(name) for name in offer.names]
+
+
+def _references(offer: Offer, spec: ImportSpec) -> list[Reference]:
+    """Which names an image gets, at least one. Raises TinyoError."""
+    if spec.name:
+        return [_named(spec.name)]
+    if not offer.names:
+        raise _invalid("name", f"image {offer.digest} has no name in the archive: give it one with --name")
+    references = []
+    for name in offer.names:
+        if not (reference := _parsed(name)) or reference.digest:
+            raise unusable(f"it calls an image {name[:100]!r}, which is no name: give it another with --name")
+        references.append(reference)
+    return references
+
+
+def _named(name: str) -> Reference:
+    """A complete name. Raises TinyoError."""
+    if (reference := Reference.parse(name)).digest:
+        raise failures.no_name(name)
+    return reference
+
+
+def _parsed(name: str) -> Reference | None:
+    """A name that an archive gives, if it is one."""
+    try:
+        return Reference.parse(name)
+    except TinyoError:
+        return None
+
+
+def _explored(offer: Offer) -> Document:
+    """Its manifest or index, whose documents are in order as far as the archive has them. Raises TinyoError."""
+    document, name = offer.archive.named(offer.digest), offer.digest
+    try:
+        if not isinstance(document, dict):
+            raise failures.Malformed("it is not a JSON object")
+        if "manifests" not in document:
+            config = verify.manifest(document)["config"]
+            if config["mediaType"] in verify.CONFIG_TYPES:
+                name = config["digest"]
+                verify.configured(offer.archive.named(name))
+    except failures.Malformed as error:
+        raise unusable(f"{name}: {error}") from None
+    result: Document = document
+    return result
+
+
+def _shown(found: list[Offer]) -> str:
+    """A few of them, for people."""
+    shown = [", ".join(offer.names) or offer.digest for offer in found[:20]]
+    return "; ".join([*shown, *(["and more"] if len(found) > 20 else [])])
+
+
+def _not_there(reference: str, found: list[Offer]) -> TinyoError:
+    """IMAGE_NOT_FOUND in an archive."""
+    message = f"image {reference[:300]} is not in the archive, which has {_shown(found)}"
+    metadata = {"reference": reference[:300]}
+    return TinyoError(grpc.StatusCode.NOT_FOUND, "IMAGE_NOT_FOUND", message, metadata)
+
+
+def _invalid(field: str, why: str) -> TinyoError:
+    """INVALID_SPEC."""
+    return TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", why, field=field)
