@@ -13,8 +13,10 @@ import sys
 import tempfile
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from posixpath import normpath
+from typing import IO, Any, NamedTuple, Self
 
 import grpc
 
@@ -44,10 +46,11 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """What was taken in."""
+    """What was taken in; it is gone when the last one leaves who entered it."""
 
     def __init__(self, file: IO[bytes], facts: dict[str, Any]) -> None:
         self._file = file
+        self._users = 0
         self.size: int = facts["size"]
         #: Members of any kind.
         self.entries: int = facts["entries"]
@@ -59,9 +62,18 @@ class Archive:
         #: Blobs by digest that do not stand under it, and documents that were made here.
         self.placed: dict[str, Member | bytes] = {}
 
+    def __enter__(self) -> Self:
+        self._users += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._users -= 1
+        if not self._users:
+            self._file.close()
+
     def member(self, name: str) -> Member:
         """A file, perhaps by way of links. Raises TinyoError."""
-        found = self.members.get(name)
+        found = self.members.get(normpath(name))
         for _ in range(_MAX_LINKS):
             if found and found.link:
                 found = self.members.get(found.link)
@@ -106,6 +118,8 @@ class Archive:
         if isinstance(blob, bytes):
             yield blob
             return
+        if self._file.closed:
+            raise OSError(errno.ESTALE, "the import ended whose archive this was")
         at, end = blob.offset, blob.offset + blob.size
         while at < end:
             piece = os.pread(self._file.fileno(), min(_CHUNK, end - at), at)
@@ -123,8 +137,9 @@ async def receive(folder: Path, chunks: AsyncIterator[bytes]) -> Archive:
         if len(head) >= _LONGEST:
             break
     media_type = _media_type(head)
-    with tempfile.TemporaryDirectory(dir=folder) as empty:
-        file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the archive keeps it
+    with ExitStack() as ours:
+        empty = ours.enter_context(tempfile.TemporaryDirectory(dir=folder))
+        file = ours.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
         command = [*SCAN, empty, media_type, str(file.fileno())]
         scanner = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, env={}, pass_fds=[file.fileno()], limit=_MAX_ANSWER // 2
@@ -135,7 +150,8 @@ async def receive(folder: Path, chunks: AsyncIterator[bytes]) -> Archive:
             async for chunk in chunks:
                 scanner.stdin.write(chunk)
                 await scanner.stdin.drain()
-        return Archive(file, _judged(await scanner.stdout.read(_MAX_ANSWER), folder))
+        facts = _judged(await scanner.stdout.read(_MAX_ANSWER), folder)
+        return Archive(open(os.dup(file.fileno()), "rb", buffering=0), facts)
 
 
 def unusable(why: str) -> TinyoError:

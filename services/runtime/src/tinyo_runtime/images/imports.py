@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING
 
 import grpc
@@ -30,6 +30,12 @@ _MIN_DIGITS = 12
 class Imports(Base):
     """Fetches from an archive what is wanted from there."""
 
+    async def layer(self, reference: Reference, layer: Document, diff_id: str) -> None:
+        """Puts a layer in its place. A pull may wait for it that outlives the import: the archive stays until then."""
+        offer = order.current().offer
+        with offer.archive if offer else nullcontext():
+            await super().layer(reference, layer, diff_id)
+
     async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes. Raises TinyoError when the archive lacks them."""
         if offer := order.current().offer:
@@ -56,24 +62,24 @@ async def import_images(
     if spec.name:
         _named(spec.name)  # whoever made a mistake hears of it before anything is sent
     configuration(spec.changes)
-    received = await archive.receive(images.root / "pulling", chunks)
-    found = await asyncio.to_thread(offers.of, received, wanted)
-    if found and spec.changes:
-        raise _invalid("changes", "only a root file system can be changed, and this archive has images")
-    if not found:
-        if not spec.name or spec.references:
-            raise _invalid("name", "the archive is a root file system: give it one name with --name")
-        root = offers.root_file_system
-        found = [await asyncio.to_thread(root, received, spec.name, wanted, list(spec.changes))]
-    chosen = _chosen(found, spec)
-    references = [_references(offer, spec) for offer in chosen]
-    for offer, (first, *others) in zip(chosen, references, strict=True):
-        is_index = "manifests" in await asyncio.to_thread(_explored, offer)
-        with order.entered(order.Order(True, progress, offer)):
-            digest = await images.image(first, wanted if is_index or spec.platform else {})
-        for other in others:
-            names.tag(images, other, digest)
-        yield images.get(digest)._replace(references=tuple(map(str, (first, *others))))
+    with await archive.receive(images.root / "pulling", chunks) as received:
+        found = await asyncio.to_thread(offers.of, received, wanted)
+        if found and spec.changes:
+            raise _invalid("changes", "only a root file system can be changed, and this archive has images")
+        if not found:
+            if not spec.name or spec.references:
+                raise _invalid("name", "the archive is a root file system: give it one name with --name")
+            root = offers.root_file_system
+            found = [await asyncio.to_thread(root, received, spec.name, wanted, list(spec.changes))]
+        chosen = _chosen(found, spec)
+        references = [_references(offer, spec) for offer in chosen]
+        for offer, (first, *others) in zip(chosen, references, strict=True):
+            is_index = "manifests" in await asyncio.to_thread(_explored, offer)
+            with order.entered(order.Order(True, progress, offer)):
+                digest = await images.image(first, wanted if is_index or spec.platform else {})
+            for other in others:
+                names.tag(images, other, digest)
+            yield images.get(digest)._replace(references=tuple(map(str, (first, *others))))
 
 
 def _chosen(found: list[Offer], spec: ImportSpec) -> list[Offer]:

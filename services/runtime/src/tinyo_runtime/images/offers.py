@@ -41,6 +41,8 @@ class Offer(NamedTuple):
 
 def of(archive: Archive, platform: Document) -> list[Offer]:
     """Every image that the archive offers; none when it is a root file system. Raises TinyoError."""
+    if not archive.entries:
+        raise unusable("nothing is in it")
     name = "index.json" if "oci-layout" in archive.members else "manifest.json"
     try:
         if name == "index.json":
@@ -58,8 +60,6 @@ def of(archive: Archive, platform: Document) -> list[Offer]:
 
 def root_file_system(archive: Archive, name: str, platform: Document, changes: list[str]) -> Offer:
     """The archive as the one layer of an image. Raises TinyoError."""
-    if not archive.entries:
-        raise unusable("nothing is in it")
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     layer = archive.digest(whole := Member("", 0, archive.size))
     archive.placed[layer] = whole

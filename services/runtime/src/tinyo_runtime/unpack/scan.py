@@ -8,6 +8,7 @@ unpacking would print. FOLDER is empty, and all that the process sees meanwhile.
 import json
 import os
 import sys
+from functools import partial
 from posixpath import dirname, join, normpath
 
 from isal import igzip
@@ -15,7 +16,7 @@ from isal import igzip
 # This very installation, whatever else the interpreter may find.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from tinyo_runtime.unpack import ahead, confine, extensions, formats, limits, refusals, tar
+from tinyo_runtime.unpack import ahead, confine, extensions, formats, frames, limits, refusals, tar
 
 #: What an archive of images has at most: files and links, and bytes of their names.
 MAX_MEMBERS, MAX_NAMES = 20_000, 4 << 20
@@ -57,7 +58,8 @@ class Members:
 def scan(folder: str, media_type: str, descriptor: str) -> dict[str, object]:
     """What is in the archive. Raises Refused and OSError."""
     formats.watch_input(media_type)
-    content = formats.opened(media_type) or igzip.IGzipFile(fileobj=sys.stdin.buffer)  # type: ignore[no-untyped-call]
+    opened = frames.opened if media_type.endswith("zstd") else partial(formats.opened, media_type)
+    content = opened() or igzip.IGzipFile(fileobj=sys.stdin.buffer)  # type: ignore[no-untyped-call]
     target, position = int(descriptor), 0
 
     def copied(size: int) -> bytes:
