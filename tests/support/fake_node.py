@@ -58,6 +58,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.gate.set()
         self.entries: list[LogEntry] = []
         self.archive = b""
+        #: A part of an archive has come.
+        self.heard = threading.Event()
         self.details = ImageDetails()
         self.prunable: list[Image] = []
         self.findings: list[pb.VerifyImagesResponse] = []
@@ -238,7 +240,10 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     ) -> Iterator[pb.ImportImagesResponse]:
         """Keeps what it gets in `archive`."""
         self.note(next(requests), context)
-        self.archive = b"".join(request.data for request in requests)
+        self.archive = b""
+        for request in requests:
+            self.archive += request.data
+            self.heard.set()
         yield pb.ImportImagesResponse(image=Image(references=["a:1"], digest="sha256:00", size_bytes=5))
 
     def ExportImages(

@@ -68,10 +68,13 @@ def unpack(archive: Iterable[bytes], folder: str) -> None:
             raise
     except OSError as error:
         raise Failure(f"{safe(folder)} cannot be written: {error.strerror}") from None
+    except tarfile.TarError as error:
+        raise Failure(f"what the node sent is no archive: {safe(str(error))}") from None
 
 
 def _unpack(archive: Iterable[bytes], folder: str) -> None:
-    with tarfile.open(fileobj=_Stream(archive), mode="r|") as members:  # type: ignore[call-overload]
+    chunks = iter(archive)
+    with tarfile.open(fileobj=_Stream(chunks), mode="r|") as members:  # type: ignore[call-overload]
         for member in members:
             place, _, name = member.name.rpartition("/")
             blobs, _, algorithm = place.partition("/")
@@ -83,13 +86,15 @@ def _unpack(archive: Iterable[bytes], folder: str) -> None:
                 shutil.copyfileobj(source, target, _CHUNK)
                 target.flush()
                 os.fsync(target.fileno())
+    for _ in chunks:  # the call ends well, or all this is for nothing
+        pass
 
 
 class _Stream:
     """Chunks as tarfile wants to read them."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
         self._rest = b""
 
     def read(self, size: int) -> bytes:

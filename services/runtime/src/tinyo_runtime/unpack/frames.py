@@ -20,7 +20,7 @@ def opened() -> BinaryIO:
 
 
 class _Frames(io.RawIOBase):
-    """One frame behind the other, as zstd -T and pzstd write them, too."""
+    """One frame behind the other."""
 
     def __init__(self) -> None:
         import zstandard  # rare, and slow to load
