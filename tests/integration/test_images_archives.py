@@ -15,6 +15,7 @@ import zstandard
 from tinyo.v1.image_pb2 import ImportSpec
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import Image, ImageStore, audit, export, names
+from tinyo_runtime.images import archive as receiving
 from tinyo_runtime.images.imports import import_images
 from tinyo_runtime.images.prune import InUse, prune
 
@@ -286,7 +287,7 @@ def test_a_root_file_system_with_very_many_files(tmp_path: Path) -> None:
 def test_a_root_file_system_needs_a_name_and_sense(tmp_path: Path) -> None:
     assert "give it one name with --name" in refused(tmp_path, SMALL).message
     error = refused(tmp_path, SMALL, name="x", changes=["CMD a", "RUN rm -rf /"])
-    assert (error.reason, error.field) == ("INVALID_SPEC", "changes[1]")
+    assert (error.reason, error.metadata) == ("CHANGE_INVALID", {"change": "RUN rm -rf /"})
     assert refused(tmp_path, SMALL, name="X").reason == "IMAGE_REFERENCE_INVALID"
     leads_out = layer(file("../out"))
     assert refused(tmp_path, leads_out, name="x").reason == "ARCHIVE_INVALID"
@@ -361,6 +362,10 @@ LIES: dict[str, tuple[Callable[[], bytes], str]] = {
     "many images": (
         lambda: oci_archive(GOOD, index={"manifests": [ENTRY] * 501}),
         "501 images are more than",
+    ),
+    "many names": (
+        lambda: saved([SMALL], [f"n:{number}" for number in range(1001)]),
+        "1001 names of images are more than",
     ),
     "no index": (lambda: oci_archive(GOOD, index=None), "'index.json' is missing"),
     "no images": (lambda: oci_archive(GOOD, index={"manifests": []}), "no image is in it"),
@@ -465,6 +470,13 @@ def test_lies(tmp_path: Path, lie: str) -> None:
     error = refused(tmp_path, make())
     assert error.reason in ("ARCHIVE_INVALID", "IMAGE_CORRUPT", "IMAGE_UNSUPPORTED"), error
     assert said in error.message and "\x1b" not in error.message and len(error.message) < 700
+
+
+def test_a_scanner_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in (["/bin/false"], ["/bin/echo"], ["/bin/sh", "-c", "kill -9 $$"]):
+        monkeypatch.setattr(receiving, "SCAN", command)
+        error = refused(tmp_path, oci_archive(GOOD, "x"))
+        assert error.reason == "INTERNAL" and "without a verdict" in error.message
 
 
 def test_what_arrives_byte_by_byte(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Images from archives: an import is a pull, whose registry is what somebody sent."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING
@@ -9,11 +10,10 @@ import grpc
 from tinyo.v1.image_pb2 import ImportSpec
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import archive, failures, names, offers, order, platforms, verify
+from tinyo_runtime.images import archive, failures, instructions, names, offers, order, platforms, verify
 from tinyo_runtime.images.archive import unusable
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document, Image
-from tinyo_runtime.images.instructions import configuration
 from tinyo_runtime.images.offers import Offer
 from tinyo_runtime.images.reference import Reference
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-#: Hexadecimal digits of a digest that are enough to mean it.
-_MIN_DIGITS = 12
+#: So much of a digest is enough to mean it.
+_DIGEST = r"sha(256|512):[0-9a-f]{12,128}"
 
 
 class Imports(Base):
@@ -61,7 +61,7 @@ async def import_images(
     wanted = platforms.of(spec.platform) or PLATFORM
     if spec.name:
         _named(spec.name)  # whoever made a mistake hears of it before anything is sent
-    configuration(spec.changes)
+    instructions.applied({}, spec.changes)
     with await archive.receive(images.root / "pulling", chunks) as received:
         found = await asyncio.to_thread(offers.of, received, wanted)
         if found and spec.changes:
@@ -79,30 +79,33 @@ async def import_images(
                 digest = await images.image(first, wanted if is_index or spec.platform else {})
             for other in others:
                 names.tag(images, other, digest)
+                await asyncio.sleep(0)  # there may be many
             yield images.get(digest)._replace(references=tuple(map(str, (first, *others))))
 
 
 def _chosen(found: list[Offer], spec: ImportSpec) -> list[Offer]:
     """The offers that are wanted, in the order of the archive. Raises TinyoError."""
-    chosen = [offer for offer in found if any(_means(one, offer) for one in spec.references)]
-    for one in spec.references:
-        if not any(_means(one, offer) for offer in chosen):
-            raise _not_there(one, found)
-    chosen = chosen if spec.references else found
-    if spec.name and len(chosen) > 1:
-        raise _invalid("name", f"a name is for one image: say which of these is meant: {_shown(chosen)}")
-    return chosen
-
-
-def _means(reference: str, offer: Offer) -> bool:
-    """Whether somebody who says that means this image. Raises TinyoError IMAGE_REFERENCE_INVALID."""
-    digits = reference.removeprefix("sha256:")
-    if reference != digits and len(digits) >= _MIN_DIGITS:
-        return offer.digest.startswith(reference) or offer.id.startswith(reference)
-    if reference in offer.names:
-        return True
-    complete = Reference.parse(reference)
-    return complete in [_parsed(name) for name in offer.names]
+    wanted = dict.fromkeys(spec.references)
+    if len(wanted) > offers.MAX_IMAGES:
+        raise _invalid("references", f"{len(wanted)} images are more than an archive has")
+    called = [{*offer.names, *(str(_parsed(name)) for name in offer.names)} for offer in found]
+    chosen: dict[int, Offer] = {}
+    for reference in wanted:
+        is_digest = re.fullmatch(_DIGEST, reference)
+        name = reference if is_digest else str(Reference.parse(reference))
+        meant = {
+            number: offer
+            for number, offer in enumerate(found)
+            if not called[number].isdisjoint((reference, name))
+            or (is_digest and any(digest.startswith(name) for digest in (offer.digest, offer.id)))
+        }
+        if not meant:
+            raise _not_there(reference, found)
+        chosen |= meant
+    result = [chosen[number] for number in sorted(chosen)] or found
+    if spec.name and len(result) > 1:
+        raise _invalid("name", f"a name is for one image: say which of these is meant: {_shown(result)}")
+    return result
 
 
 def _references(offer: Offer, spec: ImportSpec) -> list[Reference]:

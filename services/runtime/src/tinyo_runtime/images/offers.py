@@ -16,8 +16,8 @@ from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
 
-#: Images in one archive.
-MAX_IMAGES = 500
+#: Images in one archive, and names of all of them.
+MAX_IMAGES, MAX_NAMES = 500, 1000
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -55,6 +55,8 @@ def of(archive: Archive, platform: Document) -> list[Offer]:
         raise unusable(f"{name!r}: {error}") from None
     if not found:
         raise unusable("no image is in it")
+    if (count := sum(len(offer.names) for offer in found)) > MAX_NAMES:
+        raise unusable(f"{count} names of images are more than {MAX_NAMES}")
     return found
 
 
@@ -70,7 +72,7 @@ def root_file_system(archive: Archive, name: str, platform: Document, changes: l
     configuration = {
         **platform,
         "created": created,
-        "config": instructions.configuration(changes),
+        "config": instructions.applied({}, changes),
         "rootfs": {"type": "layers", "diff_ids": [layer]},
         "history": made,
     }
