@@ -1,7 +1,6 @@
 """An archive of images that somebody sends: taken in by a confined process, and read where it lies.
 
-It has no name on the disk, so that nothing is left of it, however this ends. It is a tar, no longer compressed;
-what a member says is read at its place, and nothing of it is ever unpacked by its name.
+It lies in a folder among what is not finished, whose files have numbers: no member is ever made under its name.
 """
 
 import asyncio
@@ -9,26 +8,29 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from posixpath import normpath
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import grpc
 
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import child, verify
 from tinyo_runtime.images.failures import Malformed
+from tinyo_runtime.images.trash import Trash
 
 SCAN = [sys.executable, "-I", str(Path(__file__).parents[1] / "unpack/scan.py")]
 #: How a compressed archive begins, and the media type of what it holds.
 _TYPES = {b"\x1f\x8b": "tar+gzip", b"\x28\xb5\x2f\xfd": "tar+zstd"}
 _REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"LZIP": "lzip", b"\x04\x22\x4d\x18": "lz4"}
 _LONGEST = 6
+#: What is left of the archive without the members that have files for themselves.
+_REST = -1
 #: Links that may stand one behind the other.
 _MAX_LINKS = 5
 _CHUNK = 1 << 20
@@ -40,6 +42,8 @@ class Member(NamedTuple):
     """A file of the archive, or a link to one."""
 
     name: str
+    #: Number of the file that it has for itself, or -1: then it is a part of what is left of the archive.
+    file: int
     offset: int
     size: int
     link: str = ""
@@ -48,19 +52,21 @@ class Member(NamedTuple):
 class Archive:
     """What was taken in; it is gone when the last one leaves who entered it."""
 
-    def __init__(self, file: IO[bytes], facts: dict[str, Any]) -> None:
-        self._file = file
+    def __init__(self, folder: Path, facts: dict[str, Any], trash: Trash) -> None:
+        self._folder, self._trash = folder, trash
         self._users = 0
         self.size: int = facts["size"]
         #: Members of any kind.
         self.entries: int = facts["entries"]
+        #: Members with a file for themselves: where they would be in what is left, and their size.
+        self._files: list[tuple[int, int]] = facts["files"]
         self.members = {fields[0]: Member(*fields) for fields in facts["members"]}
         #: There are more members than an archive of images has; of the others nothing is known.
         self.many: bool = facts["many"]
         #: A name that is there twice, if any is.
         self.twice: str = facts["twice"]
-        #: Blobs by digest that do not stand under it, and documents that were made here.
-        self.placed: dict[str, Member | bytes] = {}
+        #: Blobs by digest that do not stand under it, and documents that were made here; `None` is all of it.
+        self.placed: dict[str, Member | bytes | None] = {}
 
     def __enter__(self) -> Self:
         self._users += 1
@@ -69,7 +75,7 @@ class Archive:
     def __exit__(self, *error: object) -> None:
         self._users -= 1
         if not self._users:
-            self._file.close()
+            self._trash.discard(self._folder)
 
     def member(self, name: str) -> Member:
         """A file, perhaps by way of links. Raises TinyoError."""
@@ -85,9 +91,11 @@ class Archive:
             raise unusable(f"{name[:200]!r} is a sparse file, which nobody needs here")
         return found
 
-    def blob(self, digest: str) -> Member | bytes:
+    def blob(self, digest: str) -> Member | bytes | None:
         """Where a blob is. Raises TinyoError."""
-        return self.placed.get(digest) or self.member(f"blobs/{digest.replace(':', '/', 1)}")
+        if digest in self.placed:
+            return self.placed[digest]
+        return self.member(f"blobs/{digest.replace(':', '/', 1)}")
 
     def document(self, name: str) -> Any:
         """What a member says in JSON. Raises TinyoError."""
@@ -106,30 +114,58 @@ class Archive:
             raise unusable(f"{name!r} is not intact: its digest is {actual}")
         return _parsed(name, b"".join(self.pieces(blob)))
 
-    def digest(self, blob: Member | bytes, algorithm: str = "sha256") -> str:
+    def digest(self, blob: Member | bytes | None, algorithm: str = "sha256") -> str:
         """What names the bytes of a blob."""
         digest = hashlib.new(algorithm)
         for piece in self.pieces(blob):
             digest.update(piece)
         return f"{algorithm}:{digest.hexdigest()}"
 
-    def pieces(self, blob: Member | bytes) -> Iterator[bytes]:
-        """The bytes of a blob."""
+    def pieces(self, blob: Member | bytes | None) -> Iterator[bytes]:
+        """The bytes of a blob. Raises OSError."""
         if isinstance(blob, bytes):
             yield blob
-            return
-        if self._file.closed:
-            raise OSError(errno.ESTALE, "the import ended whose archive this was")
-        at, end = blob.offset, blob.offset + blob.size
-        while at < end:
-            piece = os.pread(self._file.fileno(), min(_CHUNK, end - at), at)
-            if not piece:
-                raise OSError(errno.EIO, "the archive that was taken in has become shorter")
-            at += len(piece)
-            yield piece
+        elif blob:
+            yield from self._part(blob.file, blob.offset, blob.size)
+        else:
+            at = end = 0
+            for number, (at, size) in enumerate(self._files):
+                yield from self._part(_REST, end, at - end)
+                yield from self._part(number, 0, size)
+                end = at
+            yield from self._part(_REST, end, self.size - end - sum(size for _, size in self._files))
+
+    def open(self, digest: str) -> int | None:
+        """Descriptor of a file that is this blob and nothing else; None when there is none. Raises TinyoError."""
+        blob = self.blob(digest)
+        if blob is None and not self._files:
+            return self._open(_REST)
+        return self._open(blob.file) if isinstance(blob, Member) and blob.file != _REST else None
+
+    def _part(self, number: int, at: int, size: int) -> Iterator[bytes]:
+        descriptor = self._open(number)
+        try:
+            end = at + size
+            while at < end:
+                piece = os.pread(descriptor, min(_CHUNK, end - at), at)
+                if not piece:
+                    raise OSError(errno.EIO, "an archive that was taken in has become shorter")
+                at += len(piece)
+                yield piece
+        finally:
+            os.close(descriptor)
+
+    def _open(self, number: int) -> int:
+        """A file that the confined process made, whatever it made of it."""
+        path = self._folder / ("archive" if number == _REST else str(number))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EIO, "an archive that was taken in is not a file", str(path))
+        return descriptor
 
 
-async def receive(folder: Path, chunks: AsyncIterator[bytes]) -> Archive:
+async def receive(folder: Path, chunks: AsyncIterator[bytes], trash: Trash) -> Archive:
     """Takes in what comes, compressed or not, below a folder. Raises TinyoError and OSError."""
     head = b""
     async for chunk in chunks:
@@ -137,12 +173,10 @@ async def receive(folder: Path, chunks: AsyncIterator[bytes]) -> Archive:
         if len(head) >= _LONGEST:
             break
     media_type = _media_type(head)
-    with ExitStack() as ours:
-        empty = ours.enter_context(tempfile.TemporaryDirectory(dir=folder))
-        file = ours.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
-        command = [*SCAN, empty, media_type, str(file.fileno())]
+    place = Path(tempfile.mkdtemp(dir=folder))
+    try:
         scanner = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, env={}, pass_fds=[file.fileno()], limit=_MAX_ANSWER // 2
+            *SCAN, str(place), media_type, stdin=PIPE, stdout=PIPE, env={}, limit=_MAX_ANSWER // 2
         )
         assert scanner.stdin and scanner.stdout
         async with child.ended(scanner):
@@ -150,8 +184,10 @@ async def receive(folder: Path, chunks: AsyncIterator[bytes]) -> Archive:
             async for chunk in chunks:
                 scanner.stdin.write(chunk)
                 await scanner.stdin.drain()
-        facts = _judged(await scanner.stdout.read(_MAX_ANSWER), folder)
-        return Archive(open(os.dup(file.fileno()), "rb", buffering=0), facts)
+        return Archive(place, _judged(await scanner.stdout.read(_MAX_ANSWER), folder), trash)
+    except BaseException:
+        trash.discard(place)
+        raise
 
 
 def unusable(why: str) -> TinyoError:

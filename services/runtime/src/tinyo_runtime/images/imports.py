@@ -1,16 +1,30 @@
 """Images from archives: an import is a pull, whose registry is what somebody sent."""
 
 import asyncio
+import os
 import re
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 from tinyo.v1.image_pb2 import ImportSpec
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import archive, failures, instructions, names, offers, order, platforms, verify
+from tinyo_runtime.images import (
+    archive,
+    child,
+    disk,
+    failures,
+    instructions,
+    names,
+    offers,
+    order,
+    platforms,
+    verify,
+)
 from tinyo_runtime.images.archive import unusable
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document, Image
@@ -35,6 +49,26 @@ class Imports(Base):
         offer = order.current().offer
         with offer.archive if offer else nullcontext():
             await super().layer(reference, layer, diff_id)
+
+    async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
+        """The same last word. A layer that is a file already is not copied: it gets one more name, and is read twice."""
+        offer = order.current().offer
+        blob = offer.archive.open(layer["digest"]) if offer else None
+        if blob is None:
+            return await super().unpack(reference, layer, diff_id, folder)
+        from tinyo_runtime.images.store import UNPACK  # which needs this module
+
+        try:
+            disk.link(blob, folder / "blob")
+            (folder / "tree").mkdir()
+            command = [*UNPACK, folder / "tree", layer["mediaType"]]
+            unpacker = await asyncio.create_subprocess_exec(*command, stdin=blob, stdout=PIPE, env={})
+        finally:
+            os.close(blob)
+        async with child.ended(unpacker):
+            async for _ in self.fetch(reference, "blobs", layer):
+                pass  # whoever else fetches verifies and counts it
+        return (await unpacker.communicate())[0]
 
     async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes. Raises TinyoError when the archive lacks them."""
@@ -62,7 +96,7 @@ async def import_images(
     if spec.name:
         _named(spec.name)  # whoever made a mistake hears of it before anything is sent
     instructions.applied({}, spec.changes)
-    with await archive.receive(images.root / "pulling", chunks) as received:
+    with await archive.receive(images.root / "pulling", chunks, images.trash) as received:
         found = await asyncio.to_thread(offers.of, received, wanted)
         if found and spec.changes:
             raise _invalid("changes", "only a root file system can be changed, and this archive has images")

@@ -63,8 +63,8 @@ def of(archive: Archive, platform: Document) -> list[Offer]:
 def root_file_system(archive: Archive, name: str, platform: Document, changes: list[str]) -> Offer:
     """The archive as the one layer of an image. Raises TinyoError."""
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    layer = archive.digest(whole := Member("", 0, archive.size))
-    archive.placed[layer] = whole
+    layer = archive.digest(None)
+    archive.placed[layer] = None
     made: list[Document] = [
         {"created": created, "created_by": "tinyo image import", "comment": "a root file system"}
     ]
