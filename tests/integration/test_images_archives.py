@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import stat
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import zstandard
 from tinyo.v1.image_pb2 import ImportSpec
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, audit, export, names
+from tinyo_runtime.images import Image, ImageStore, audit, disk, export, names
 from tinyo_runtime.images import archive as receiving
 from tinyo_runtime.images.imports import import_images
 from tinyo_runtime.images.prune import InUse, prune
@@ -282,6 +283,52 @@ def test_a_root_file_system_with_very_many_files(tmp_path: Path) -> None:
     tree = layer(*[file(f"{number}") for number in range(21_000)])
     (one,) = imported(tmp_path, tree, name="many")
     assert len(os.listdir(tmp_path / "layers" / one.layers[0])) == 21_000
+
+
+@pytest.mark.parametrize("packing", ["plain", "gzip", "zstd"])
+def test_large_members_are_put_together_again(tmp_path: Path, packing: str) -> None:
+    """A root file system with archives in it, which could be layers of images; what pads them may be anything."""
+    parts = {
+        name: os.urandom(size) for name, size in (("blobs/x", 1 << 20), ("a.tar", 1_500_001), ("b.tgz", 9))
+    }
+    packed = [file(name, data) for name, data in parts.items()]
+    tree = layer(
+        file("first", os.urandom(2_000_000)), *packed, file("c.tar", os.urandom(3_000_000)), file("last")
+    )
+    at = tree.index(parts["a.tar"]) + len(parts["a.tar"])
+    tree = tree[:at] + b"#" + tree[at + 1 :] + b"behind its end"
+    (one,) = imported(tmp_path, packings(tree)[packing], name="x")
+    assert (tmp_path / "images/blobs" / digest(tree).replace(":", "/")).read_bytes() == tree
+    for name, data in parts.items():
+        assert (tmp_path / "layers" / one.layers[0] / name).read_bytes() == data
+
+
+def test_a_large_layer_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blob is the file that it was received in, for as long as it is needed; lies about it are found all the same."""
+    big = layer(file("big", os.urandom(3_000_000)))
+    built = busybox([big])
+    linked: list[os.stat_result] = []
+
+    def link(descriptor: int, path: Path) -> None:
+        linked.append(os.fstat(descriptor))
+        real(descriptor, path)
+
+    real = disk.link
+    monkeypatch.setattr(disk, "link", link)
+    for archive in (oci_archive(built, "x"), saved([busybox_layer(), big], ["y"])):
+        imported(tmp_path / str(len(archive)), archive)
+        blobs = [path.stat() for path in (tmp_path / str(len(archive)) / "images/blobs/sha256").iterdir()]
+        assert {one.st_ino for one in linked} <= {one.st_ino for one in blobs}
+        assert all(one.st_nlink == 1 and stat.S_IMODE(one.st_mode) == 0o644 for one in blobs)
+        assert linked
+        linked.clear()
+    key = json.loads(built.blobs[built.descriptor["digest"]])["layers"][1]["digest"]
+    built.blobs[key] = built.blobs[key][:-100] + bytes(100)
+    error = refused(tmp_path / "none", oci_archive(built, "x"))
+    assert error.reason == "IMAGE_CORRUPT"
+    error = refused(tmp_path / "none", saved([big], ["y"]).replace(big[5000:5100], bytes(100)))
+    assert error.reason == "IMAGE_CORRUPT" and f"expected {digest(big)}, got" in error.message
+    assert linked
 
 
 def test_a_root_file_system_needs_a_name_and_sense(tmp_path: Path) -> None:
