@@ -12,6 +12,7 @@ from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.imports import Imports
 from tinyo_runtime.images.mirrors import Mirrors
+from tinyo_runtime.images.nursery import Nursed
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
 from tinyo_runtime.images.reference import Reference
@@ -20,7 +21,7 @@ from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Verified, Present, Imports, Patience, Mirrors, Accounts):
+class Careful(Shelf, Sharing, Nursed, Verified, Present, Imports, Patience, Mirrors, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:

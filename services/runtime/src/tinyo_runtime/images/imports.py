@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, nullcontext
 from pathlib import Path
@@ -51,24 +50,23 @@ class Imports(Base):
             await super().layer(reference, layer, diff_id)
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
-        """The same last word. A layer that is a file already is not copied: it gets one more name, and is read twice."""
+        """The same last word. A layer that is a file already is not written once more: it gets one more name."""
         offer = order.current().offer
         blob = offer.archive.open(layer["digest"]) if offer else None
         if blob is None:
             return await super().unpack(reference, layer, diff_id, folder)
-        from tinyo_runtime.images.store import UNPACK  # which needs this module
-
         try:
             disk.link(blob, folder / "blob")
-            (folder / "tree").mkdir()
-            command = [*UNPACK, folder / "tree", layer["mediaType"]]
-            unpacker = await asyncio.create_subprocess_exec(*command, stdin=blob, stdout=PIPE, env={})
         finally:
             os.close(blob)
+        (folder / "tree").mkdir()
+        unpacker = await self.unpacker(str(folder / "tree"), layer["mediaType"])
+        assert unpacker.stdin
         async with child.ended(unpacker):
-            async for _ in self.fetch(reference, "blobs", layer):
-                pass  # whoever else fetches verifies and counts it
-        return (await unpacker.communicate())[0]
+            async for chunk in self.fetch(reference, "blobs", layer):
+                unpacker.stdin.write(chunk)
+                await unpacker.stdin.drain()
+        return (await unpacker.communicate(b""))[0]
 
     async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes. Raises TinyoError when the archive lacks them."""
