@@ -15,8 +15,7 @@ import pytest
 import zstandard
 from tinyo.v1.image_pb2 import ImportSpec
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, audit, disk, export, names
-from tinyo_runtime.images import archive as receiving
+from tinyo_runtime.images import Image, ImageStore, audit, disk, export, names, receiving
 from tinyo_runtime.images.imports import import_images
 from tinyo_runtime.images.prune import InUse, prune
 
@@ -405,6 +404,10 @@ LIES: dict[str, tuple[Callable[[], bytes], str]] = {
     "many members": (
         lambda: oci_archive(GOOD, "x", extra=[file(f"f{n}") for n in range(20_001)]),
         "more members than",
+    ),
+    "very many members": (
+        lambda: oci_archive(GOOD, "../x", extra=[file(f"f{n}") for n in range(19_000)]),
+        "which is no name",
     ),
     "many images": (
         lambda: oci_archive(GOOD, index={"manifests": [ENTRY] * 501}),

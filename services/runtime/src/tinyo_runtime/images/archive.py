@@ -1,18 +1,14 @@
-"""An archive of images that somebody sends: taken in by a confined process, and read where it lies.
+"""An archive of images that was taken in, and is read where it lies.
 
 It lies in a folder among what is not finished, whose files have numbers: no member is ever made under its name.
 """
 
-import asyncio
 import errno
 import hashlib
 import json
 import os
 import stat
-import sys
-import tempfile
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from posixpath import normpath
 from typing import Any, NamedTuple, Self
@@ -20,22 +16,14 @@ from typing import Any, NamedTuple, Self
 import grpc
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import child, verify
-from tinyo_runtime.images.failures import Malformed
+from tinyo_runtime.images import verify
 from tinyo_runtime.images.trash import Trash
 
-SCAN = [sys.executable, "-I", str(Path(__file__).parents[1] / "unpack/scan.py")]
-#: How a compressed archive begins, and the media type of what it holds.
-_TYPES = {b"\x1f\x8b": "tar+gzip", b"\x28\xb5\x2f\xfd": "tar+zstd"}
-_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"LZIP": "lzip", b"\x04\x22\x4d\x18": "lz4"}
-_LONGEST = 6
 #: What is left of the archive without the members that have files for themselves.
 _REST = -1
 #: Links that may stand one behind the other.
 _MAX_LINKS = 5
 _CHUNK = 1 << 20
-#: Bytes of what the confined process says.
-_MAX_ANSWER = 64 << 20
 
 
 class Member(NamedTuple):
@@ -165,63 +153,10 @@ class Archive:
         return descriptor
 
 
-async def receive(folder: Path, chunks: AsyncIterator[bytes], trash: Trash) -> Archive:
-    """Takes in what comes, compressed or not, below a folder. Raises TinyoError and OSError."""
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= _LONGEST:
-            break
-    media_type = _media_type(head)
-    place = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        scanner = await asyncio.create_subprocess_exec(
-            *SCAN, str(place), media_type, stdin=PIPE, stdout=PIPE, env={}, limit=_MAX_ANSWER // 2
-        )
-        assert scanner.stdin and scanner.stdout
-        async with child.ended(scanner):
-            scanner.stdin.write(head)
-            async for chunk in chunks:
-                scanner.stdin.write(chunk)
-                await scanner.stdin.drain()
-        return Archive(place, _judged(await scanner.stdout.read(_MAX_ANSWER), folder), trash)
-    except BaseException:
-        trash.discard(place)
-        raise
-
-
 def unusable(why: str) -> TinyoError:
     """ARCHIVE_INVALID: it is no archive of images, or is damaged."""
     message = f"the archive cannot be used: {why}"
     return TinyoError(grpc.StatusCode.DATA_LOSS, "ARCHIVE_INVALID", message)
-
-
-def _media_type(head: bytes) -> str:
-    """How an archive is packed that begins so."""
-    if not head:
-        raise unusable("it is empty")
-    for magic, name in _REFUSED.items():
-        if head.startswith(magic):
-            raise unusable(f"it is compressed by {name}: unpack it, or use gzip or zstd")
-    return next((kind for magic, kind in _TYPES.items() if head.startswith(magic)), "tar")
-
-
-def _judged(answer: bytes, folder: Path) -> dict[str, Any]:
-    """What the confined process found. Raises TinyoError and OSError."""
-    try:
-        facts = verify.load(answer)
-    except Malformed:
-        message = "reading the archive ended without a verdict: see `tinyo services logs`"
-        raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
-    if not (error := facts.get("error")):
-        return facts
-    if error == "system":
-        number = facts.get("errno")
-        raise OSError(
-            number if isinstance(number, int) else errno.EIO, str(facts.get("message")), str(folder)
-        )
-    # The words of unpacking, where everything is a layer.
-    raise unusable(str(facts.get("message")).replace("the layer", "it"))
 
 
 def _parsed(name: str, data: bytes) -> Any:

@@ -11,14 +11,15 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import grpc
 
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import catalog, names
-from tinyo_runtime.images.image import Image
-from tinyo_runtime.images.offers import MANIFEST, NAMES
+from tinyo_runtime.images.answers import INDEX_TYPES, MANIFEST_TYPES
+from tinyo_runtime.images.image import Document, Image
+from tinyo_runtime.images.offers import NAMES
 
 if TYPE_CHECKING:
     from tinyo_runtime.images.shelf import Shelf
@@ -77,64 +78,63 @@ def opened(images: "Shelf", references: Sequence[str]) -> Iterator[Export]:
     if not references:
         message = "say which images to export"
         raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message, field="references")
-    chosen: dict[str, set[str]] = {}
-    for reference in references:
-        known_as = {name for entry in images.matching(reference) if (name := names.name_of(entry))}
-        chosen.setdefault(catalog.find(images, reference).image.digest, set()).update(known_as)
+    chosen = _chosen(images, references)
+    blobs: dict[str, Blob] = {}
+    entries: list[Document] = []
+    saved: list[Document] = []
     with ExitStack() as files:
-        blobs: dict[str, Blob] = {}
-        entries: list[dict[str, Any]] = []
-        saved: list[dict[str, Any]] = []
-        order = sorted((sorted(known_as), digest) for digest, known_as in chosen.items())
-        for called, digest in order:
-            manifest, configuration = images.documents(digest)
-            size = images.blob(digest).stat().st_size
-            parts = [{"digest": digest, "size": size}, manifest["config"], *manifest["layers"]]
-            for part in parts:
+        for image in chosen:
+            manifest, configuration = images.documents(image.digest)
+            size = images.blob(image.digest).stat().st_size
+            for part in ({"digest": image.digest, "size": size}, manifest["config"], *manifest["layers"]):
                 if part["digest"] not in blobs:
                     blobs[part["digest"]] = _open(images, files, part["digest"], part["size"])
-            entry = {
-                "mediaType": manifest.get("mediaType") or MANIFEST,
-                "digest": digest,
-                "size": size,
-                "platform": {
-                    key: configuration[key]
-                    for key in ("os", "architecture", "variant")
-                    if configuration.get(key)
-                },
-            }
-            entries += [entry | {"annotations": dict.fromkeys(NAMES, name)} for name in called] or [entry]
+            entries += _entries(image, size, manifest, configuration)
             saved.append(
                 {
                     "Config": _place(manifest["config"]["digest"]),
-                    "RepoTags": called or None,
+                    "RepoTags": image.references or None,
                     "Layers": [_place(layer["digest"]) for layer in manifest["layers"]],
                 }
             )
         documents: dict[str, object] = {
             "oci-layout": {"imageLayoutVersion": "1.0.0"},
-            "index.json": {
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.index.v1+json",
-                "manifests": entries,
-            },
+            "index.json": {"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": entries},
             "manifest.json": saved,
         }
-        members: list[tuple[str, bytes | Blob]] = [
-            (name, json.dumps(document).encode()) for name, document in documents.items()
-        ]
         folders = {"blobs/", *(f"blobs/{digest.partition(':')[0]}/" for digest in blobs)}
-        members += [(folder, b"") for folder in sorted(folders)]
-        members += [(_place(digest), blobs[digest]) for digest in sorted(blobs)]
-        held = [images.read_image(digest) for _, digest in order]
         yield Export(
+            chosen,
             [
-                image._replace(references=tuple(called))
-                for image, (called, _) in zip(held, order, strict=True)
-                if image
+                *((name, json.dumps(document).encode()) for name, document in documents.items()),
+                *((folder, b"") for folder in sorted(folders)),
+                *((_place(digest), blobs[digest]) for digest in sorted(blobs)),
             ],
-            members,
         )
+
+
+def _chosen(images: "Shelf", references: Sequence[str]) -> list[Image]:
+    """The images, in an order that does not depend on that of the references; with the names that are meant."""
+    chosen: dict[str, Image] = {}
+    for reference in references:
+        image = catalog.find(images, reference).image
+        known_as = {name for entry in images.matching(reference) if (name := names.name_of(entry))}
+        if image.digest in chosen:
+            known_as.update(chosen[image.digest].references)
+        chosen[image.digest] = image._replace(references=tuple(sorted(known_as)))
+    return sorted(chosen.values(), key=lambda image: (image.references, image.digest))
+
+
+def _entries(image: Image, size: int, manifest: Document, configuration: Document) -> list[Document]:
+    """What index.json says of an image: once for each name, or once without one."""
+    platform = ("os", "architecture", "variant")
+    entry = {
+        "mediaType": manifest.get("mediaType") or MANIFEST_TYPES[0],
+        "digest": image.digest,
+        "size": size,
+        "platform": {key: configuration[key] for key in platform if configuration.get(key)},
+    }
+    return [entry | {"annotations": dict.fromkeys(NAMES, name)} for name in image.references] or [entry]
 
 
 def _open(images: "Shelf", files: ExitStack, digest: str, size: int) -> Blob:
