@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 
+from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 
 if TYPE_CHECKING:
@@ -27,11 +28,18 @@ class ArchiveRelay:
                 else:
                     yield rt.ImportImagesRequest(data=request.data)
 
-        async for answer in self.runtime.ImportImages(relayed()):
-            if answer.HasField("progress"):
-                yield pb.ImportImagesResponse(progress=answer.progress)
-            else:
-                yield pb.ImportImagesResponse(image=answer.image)
+        call = self.runtime.ImportImages(relayed())
+        try:
+            async for answer in call:
+                match answer.WhichOneof("result"):
+                    case "progress":
+                        yield pb.ImportImagesResponse(progress=answer.progress)
+                    case "image":
+                        yield pb.ImportImagesResponse(image=answer.image)
+                    case "error":
+                        raise TinyoError.of(answer.error)
+        finally:
+            call.cancel()
 
     async def ExportImages(
         self, request: pb.ExportImagesRequest, context: Context

@@ -32,6 +32,13 @@ class TinyoError(Exception):
         self.code, self.reason, self.message = code, reason, message
         self.metadata, self.violations = dict(metadata or {}), dict(violations or {})
 
+    @classmethod
+    def of(cls, error: Error) -> "TinyoError":
+        """What the runtime said inside a stream."""
+        code = next(code for code in grpc.StatusCode if code.value[0] == error.code)
+        violations = {error.field: error.message} if error.field else {}
+        return cls(code, error.reason, error.message, error.metadata, violations)
+
     def to_status(self) -> grpc.Status:
         """As the end of a call."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)

@@ -1,6 +1,7 @@
 """RuntimeService: images come from archives, and go into them."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -8,10 +9,14 @@ import grpc
 from tinyo.runtime.v1 import runtime_pb2 as pb
 from tinyo.v1 import image_pb2 as v1
 
+from tinyo_runtime import errors
 from tinyo_runtime.errors import Context, TinyoError
 from tinyo_runtime.images import ImageStore, export
 from tinyo_runtime.images.details import described
 from tinyo_runtime.images.imports import import_images
+
+#: Seconds.
+PATIENCE = 5
 
 
 class ArchiveCalls:
@@ -37,13 +42,17 @@ class ArchiveCalls:
             answers.put_nowait(pb.ImportImagesResponse(progress=progress))
 
         async def work() -> None:
+            failed = pb.ImportImagesResponse()
             try:
-                async with (
-                    aclosing(chunks()) as archive,
-                    aclosing(import_images(self.images, first.start, archive, tell)) as images,
-                ):
-                    async for image in images:
-                        answers.put_nowait(pb.ImportImagesResponse(image=described(image)))
+                with errors.told(failed.error):
+                    async with (
+                        aclosing(chunks()) as archive,
+                        aclosing(import_images(self.images, first.start, archive, tell)) as images,
+                    ):
+                        async for image in images:
+                            answers.put_nowait(pb.ImportImagesResponse(image=described(image)))
+                if failed.HasField("error"):
+                    answers.put_nowait(failed)
             finally:
                 answers.put_nowait(None)
 
@@ -52,6 +61,10 @@ class ArchiveCalls:
             while answer := await answers.get():
                 yield answer
             await task
+            with contextlib.suppress(TimeoutError):  # a client that still sends has time to hear of the error
+                async with asyncio.timeout(PATIENCE):
+                    async for _ in requests:
+                        pass
         finally:
             task.cancel()
             await asyncio.wait([task])  # so that nothing of it is left when the call ends
