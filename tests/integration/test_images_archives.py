@@ -228,6 +228,8 @@ def test_several_images_and_some_of_them(tmp_path: Path) -> None:
     error = refused(tmp_path / "none", archive, "a:1", "a:2")
     assert (error.reason, error.metadata) == ("IMAGE_NOT_FOUND", {"reference": "a:2"})
     assert "which has a:1; b; c.test/c:3" in error.message
+    long = saved([SMALL], [f"{'x' * 200}:{number}" for number in range(999)])
+    assert len(refused(tmp_path / "none", long, "y").message) < 700
     error = refused(tmp_path / "none", archive, name="one")
     assert error.reason == "INVALID_SPEC" and "say which of these" in error.message
     assert refused(tmp_path / "none", archive, "A:1").reason == "IMAGE_REFERENCE_INVALID"
@@ -507,6 +509,18 @@ LIES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "docker: not JSON": (lambda: layer(file("manifest.json", b"[")), "'manifest.json' is not JSON"),
     "docker: no image": (lambda: layer(file("manifest.json", b"[]")), "no image is in it"),
+    "docker: a long name": (
+        lambda: saved([SMALL], ["x"], Config="x" * 9999),
+        "…' is missing",
+    ),
+    "docker: a long name with nonsense": (
+        lambda: layer(
+            file("manifest.json", encoded([{"Config": "c/" * 9999 + "c", "Layers": []}])),
+            file("c/" * 9999 + "c", b"[]"),
+        ),
+        "…': 'rootfs' is missing",
+    ),
+    "half of a surrogate pair": (lambda: oci_archive(GOOD, "\ud800" * 999), "which is no name"),
     "docker: names of another type": (
         lambda: saved([SMALL], ["x"], RepoTags=[{}]),
         "'RepoTags' is not a list",

@@ -117,6 +117,11 @@ def test_what_cannot_be_read(tinyo: Run, node: FakeNode, environment: dict[str, 
         done.returncode == 1 and done.stderr == b"tinyo: /proc/self/mem cannot be read: Input/output error\n"
     )
     assert at_terminal(environment, "import", "-")[0] == 2
+    (tmp_path / "oci-layout").write_text("{}")
+    done = tinyo("import", tmp_path)
+    assert done.returncode == 1 and done.stderr.endswith(
+        b"/blobs cannot be read: No such file or directory\n"
+    )
     assert b"Traceback" not in done.stderr
     assert tinyo("import").returncode == 2
 

@@ -78,7 +78,8 @@ class Source:
             raise
 
     def _unreadable(self, error: OSError) -> Failure:
-        return Failure(f"{self._name} cannot be read: {error.strerror}")
+        name = safe(str(error.filename)) if error.filename else self._name
+        return Failure(f"{name} cannot be read: {error.strerror}")
 
 
 def pieces(file: BinaryIO) -> Iterator[bytes]:

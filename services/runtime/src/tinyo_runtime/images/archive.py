@@ -72,11 +72,11 @@ class Archive:
             if found and found.link:
                 found = self.members.get(found.link)
         if not found:
-            raise unusable(f"{name[:200]!r} is missing, or a link to what is not in it")
+            raise unusable(f"{shown(name)} is missing, or a link to what is not in it")
         if found.link:
-            raise unusable(f"{name[:200]!r} is a link to a link, and so on without an end")
+            raise unusable(f"{shown(name)} is a link to a link, and so on without an end")
         if found.size < 0:
-            raise unusable(f"{name[:200]!r} is a sparse file, which nobody needs here")
+            raise unusable(f"{shown(name)} is a sparse file, which nobody needs here")
         return found
 
     def blob(self, digest: str) -> Member | bytes | None:
@@ -89,7 +89,7 @@ class Archive:
         """What a member says in JSON. Raises TinyoError."""
         member = self.member(name)
         if member.size > verify.MAX_DOCUMENT:
-            raise unusable(f"{name!r} has {member.size} bytes, more than {verify.MAX_DOCUMENT}")
+            raise unusable(f"{shown(name)} has {member.size} bytes, more than {verify.MAX_DOCUMENT}")
         return _parsed(name, b"".join(self.pieces(member)))
 
     def named(self, digest: str) -> Any:
@@ -97,9 +97,9 @@ class Archive:
         blob = self.blob(digest)
         name = blob.name if isinstance(blob, Member) else digest
         if isinstance(blob, Member) and blob.size > verify.MAX_DOCUMENT:
-            raise unusable(f"{name!r} has {blob.size} bytes, more than {verify.MAX_DOCUMENT}")
+            raise unusable(f"{shown(name)} has {blob.size} bytes, more than {verify.MAX_DOCUMENT}")
         if (actual := self.digest(blob, digest.partition(":")[0])) != digest:
-            raise unusable(f"{name!r} is not intact: its digest is {actual}")
+            raise unusable(f"{shown(name)} is not intact: its digest is {actual}")
         return _parsed(name, b"".join(self.pieces(blob)))
 
     def digest(self, blob: Member | bytes | None, algorithm: str = "sha256") -> str:
@@ -153,6 +153,12 @@ class Archive:
         return descriptor
 
 
+def shown(name: str) -> str:
+    """A name for people, however long it is."""
+    text = repr(name[:200])
+    return text if len(name) <= 200 >= len(text) else f"{text[:200]}…'"
+
+
 def unusable(why: str) -> TinyoError:
     """ARCHIVE_INVALID: it is no archive of images, or is damaged."""
     message = f"the archive cannot be used: {why}"
@@ -163,4 +169,4 @@ def _parsed(name: str, data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        raise unusable(f"{name!r} is not JSON") from None
+        raise unusable(f"{shown(name)} is not JSON") from None

@@ -7,7 +7,7 @@ from tinyo.v1.image_pb2 import ImportSpec
 
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import failures, offers
-from tinyo_runtime.images.archive import unusable
+from tinyo_runtime.images.archive import shown, unusable
 from tinyo_runtime.images.offers import Offer
 from tinyo_runtime.images.reference import Reference
 
@@ -49,7 +49,7 @@ def references(offer: Offer, spec: ImportSpec) -> list[Reference]:
     result = []
     for name in offer.names:
         if not (reference := _parsed(name)) or reference.digest:
-            raise unusable(f"it calls an image {name[:100]!r}, which is no name: give it another with --name")
+            raise unusable(f"it calls an image {shown(name)}, which is no name: give it another with --name")
         result.append(reference)
     return result
 
@@ -71,8 +71,8 @@ def _parsed(name: str) -> Reference | None:
 
 def _shown(found: list[Offer]) -> str:
     """A few of them, for people."""
-    shown = [", ".join(offer.names) or offer.digest for offer in found[:20]]
-    return "; ".join([*shown, *(["and more"] if len(found) > 20 else [])])
+    few = [", ".join(offer.names)[:200] or offer.digest for offer in found[:20]]
+    return "; ".join([*few, *(["and more"] if len(found) > 20 else [])])
 
 
 def _not_there(reference: str, found: list[Offer]) -> TinyoError:

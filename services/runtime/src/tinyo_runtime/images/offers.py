@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from tinyo_runtime.images import instructions, platforms, verify
-from tinyo_runtime.images.archive import Archive, Member, unusable
+from tinyo_runtime.images.archive import Archive, Member, shown, unusable
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
@@ -126,10 +126,10 @@ def _saved(archive: Archive) -> Iterator[Offer]:
         try:
             diff_ids = verify.configured(configuration)["rootfs"]["diff_ids"]
         except Malformed as error:
-            raise unusable(f"{name!r}: {error}") from None
+            raise unusable(f"{shown(name)}: {error}") from None
         members = [archive.member(one) for one in _texts(entry, "Layers")]
         if len(members) != len(diff_ids):
-            raise unusable(f"{name!r} has {len(diff_ids)} diff IDs for {len(members)} layers")
+            raise unusable(f"{shown(name)} has {len(diff_ids)} diff IDs for {len(members)} layers")
         layers = [_layer(archive, member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
         data = b"".join(archive.pieces(archive.member(name)))
         yield _assembled(archive, tuple(_texts(entry, "RepoTags")), data, layers)
@@ -174,4 +174,4 @@ def _check(archive: Archive) -> None:
     if archive.many:
         raise unusable("it has more members than an archive of images has")
     if archive.twice:
-        raise unusable(f"{archive.twice[:200]!r} is in it twice")
+        raise unusable(f"{shown(archive.twice)} is in it twice")
