@@ -420,6 +420,10 @@ LIES: dict[str, tuple[Callable[[], bytes], str]] = {
         "1001 names of images are more than",
     ),
     "no index": (lambda: oci_archive(GOOD, index=None), "'index.json' is missing"),
+    "in a folder": (
+        lambda: layer(*[file(f"a/{name}", data) for name, data in members(oci_archive(GOOD, "x")).items()]),
+        "the layout is in its folder 'a'",
+    ),
     "no images": (lambda: oci_archive(GOOD, index={"manifests": []}), "no image is in it"),
     "not JSON": (lambda: oci_archive(GOOD, index=b"{]"), "'index.json' is not JSON"),
     "deep JSON": (lambda: oci_archive(GOOD, index=b"[" * 100_000), "'index.json' is not JSON"),

@@ -11,7 +11,6 @@ from tinyo.v1.image_pb2 import ImportSpec
 
 from tinyo_runtime.images import (
     child,
-    choice,
     disk,
     failures,
     instructions,
@@ -20,6 +19,7 @@ from tinyo_runtime.images import (
     order,
     platforms,
     receiving,
+    selection,
     verify,
 )
 from tinyo_runtime.images.archive import unusable
@@ -87,23 +87,23 @@ async def import_images(
 
     wanted = platforms.of(spec.platform) or PLATFORM
     if spec.name:
-        choice.complete(spec.name)  # whoever made a mistake hears of it before anything is sent
+        selection.complete(spec.name)  # whoever made a mistake hears of it before anything is sent
     instructions.applied({}, spec.changes)
     with await receiving.receive(images.root / "pulling", chunks, images.trash) as received:
         found = await asyncio.to_thread(offers.of, received, wanted)
         if found and spec.changes:
-            raise choice.invalid(
+            raise selection.invalid(
                 "changes", "only a root file system can be changed, and this archive has images"
             )
         if not found:
             if not spec.name or spec.references:
-                raise choice.invalid(
+                raise selection.invalid(
                     "name", "the archive is a root file system: give it one name with --name"
                 )
             root = offers.root_file_system
             found = [await asyncio.to_thread(root, received, spec.name, wanted, list(spec.changes))]
-        chosen = choice.chosen(found, spec)
-        references = [choice.references(offer, spec) for offer in chosen]
+        chosen = selection.chosen(found, spec)
+        references = [selection.references(offer, spec) for offer in chosen]
         for offer, (first, *others) in zip(chosen, references, strict=True):
             is_index = "manifests" in await asyncio.to_thread(_explored, offer)
             with order.entered(order.Order(True, progress, offer)):

@@ -50,6 +50,7 @@ def of(archive: Archive, platform: Document) -> list[Offer]:
         elif name in archive.members and _is_dockers(archive.document(name)):
             found = [*_saved(archive)]
         else:
+            _is_below(archive)
             return []
     except Malformed as error:
         raise unusable(f"{name!r}: {error}") from None
@@ -58,6 +59,15 @@ def of(archive: Archive, platform: Document) -> list[Offer]:
     if (count := sum(len(offer.names) for offer in found)) > MAX_NAMES:
         raise unusable(f"{count} names of images are more than {MAX_NAMES}")
     return found
+
+
+def _is_below(archive: Archive) -> None:
+    """Raises TinyoError when a layout was packed with the folder that it is in: nobody has a root file system like that."""
+    folders = {name.partition("/")[0] for name in archive.members}
+    if len(folders) == 1 and f"{(folder := folders.pop())}/oci-layout" in archive.members:
+        raise unusable(
+            f"the layout is in its folder {shown(folder)}: pack what is in that (tar -C FOLDER -c .)"
+        )
 
 
 def root_file_system(archive: Archive, name: str, platform: Document, changes: list[str]) -> Offer:
