@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.archives import oci_archive, saved
-from tests.support.images import BUSYBOX, busybox, busybox_layer, file, layer, skopeo
+from tests.support.clean import links
+from tests.support.images import BUSYBOX, busybox, busybox_layer, file, image, layer, skopeo
 from tests.support.instance import PATIENCE, PROGRAMS, Instance
 
+TAR = "application/vnd.oci.image.layer.v1.tar"
 TINYO = str(PROGRAMS / "tinyo")
 
 
@@ -92,8 +94,9 @@ def test_whoever_is_killed_nothing_is_left(instance: Instance) -> None:
             sender.send_signal(number)
         else:
             instance.kill("tinyo-runtime")
-        assert sender.wait(PATIENCE) == code
-        assert b"Traceback" not in sender.stderr.read()
+        said = sender.stderr.read()
+        assert sender.wait(PATIENCE) == code, said
+        assert b"Traceback" not in said
         sender.stderr.close()
         sender.stdin.close()
         if not number:
@@ -114,6 +117,34 @@ def test_an_export_that_fails_leaves_the_old_file(instance: Instance, tmp_path: 
     assert failed.returncode == 1 and f"blob {layers[1]['digest']} is missing or damaged" in failed.stderr
     assert out.read_bytes() == b"old" and os.listdir(tmp_path) == ["out.tar"]
     assert instance.cli("image", "export", "nothing", check=False).returncode == 1
+
+
+def test_a_reader_that_stops_and_goes(instance: Instance) -> None:
+    """An export waits for who does not read, and ends with who has gone."""
+    big = image([layer(file("big", os.urandom(60_000_000)))], media_type=TAR)
+    assert piped(instance, oci_archive(big, "x"), "import", "-").returncode == 0
+    runtime = instance.pid("tinyo-runtime")
+
+    def opened() -> list[str]:
+        return [link for link in links(f"/proc/{runtime}/fd") if "/blobs/" in link]
+
+    reader = subprocess.Popen(
+        [TINYO, "image", "export", "x"], env=instance.environment, stdout=subprocess.PIPE
+    )
+    assert reader.stdout
+    reader.stdout.read(1)
+    assert len(opened()) == 3
+    reader.kill()
+    reader.wait(PATIENCE)
+    eventually(lambda: not opened())
+    assert resident(runtime) < 200 << 20
+    reader.stdout.close()
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process had at most (proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
 
 def test_one_error_for_what_is_no_archive(instance: Instance) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 
-from tinyo_node.errors import TinyoError
+from tinyo_node.errors import TinyoError, unavailable
 from tinyo_node.interceptors import Context
 
 if TYPE_CHECKING:
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class ArchiveRelay:
-    """A part of NodeService; see server.py."""
+    """A part of NodeService; see server.py.
+
+    When a call has ended, that of the runtime has, too: whoever does not read any more leaves a generator behind that
+    waits to be collected.
+    """
 
     runtime: "RuntimeServiceAsyncStub"
 
@@ -29,6 +34,7 @@ class ArchiveRelay:
                     yield rt.ImportImagesRequest(data=request.data)
 
         call = self.runtime.ImportImages(relayed())
+        context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
         try:
             async for answer in call:
                 match answer.WhichOneof("result"):
@@ -38,13 +44,17 @@ class ArchiveRelay:
                         yield pb.ImportImagesResponse(image=answer.image)
                     case "error":
                         raise TinyoError.of(answer.error)
-        finally:
-            call.cancel()
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.INTERNAL and not error.trailing_metadata():
+                raise unavailable() from None  # grpc's own words for a write that failed
+            raise
 
     async def ExportImages(
         self, request: pb.ExportImagesRequest, context: Context
     ) -> AsyncIterator[pb.ExportImagesResponse]:
-        async for answer in self.runtime.ExportImages(rt.ExportImagesRequest(references=request.references)):
+        call = self.runtime.ExportImages(rt.ExportImagesRequest(references=request.references))
+        context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
+        async for answer in call:
             if answer.HasField("content"):
                 yield pb.ExportImagesResponse(content=answer.content)
             else:

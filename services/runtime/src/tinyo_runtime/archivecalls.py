@@ -20,7 +20,11 @@ PATIENCE = 5
 
 
 class ArchiveCalls:
-    """A part of RuntimeService; see calls.py."""
+    """A part of RuntimeService; see calls.py.
+
+    What a call holds goes when the call has ended. Its generator may be collected much later, when it waits for a
+    client to read that has gone.
+    """
 
     images: ImageStore
 
@@ -57,6 +61,7 @@ class ArchiveCalls:
                 answers.put_nowait(None)
 
         task = asyncio.create_task(work())
+        context.add_done_callback(lambda _: task.cancel())  # type: ignore[arg-type]
         try:
             while answer := await answers.get():
                 yield answer
@@ -73,6 +78,7 @@ class ArchiveCalls:
         self, request: pb.ExportImagesRequest, context: Context
     ) -> AsyncIterator[pb.ExportImagesResponse]:
         with export.opened(self.images, request.references) as archive:
+            context.add_done_callback(lambda _: archive.close())  # type: ignore[arg-type]
             images = [described(image) for image in archive.images]
             content = v1.ExportContent(images=images, size_bytes=archive.size)
             yield pb.ExportImagesResponse(content=content)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -44,6 +44,8 @@ class Export(NamedTuple):
     images: list[Image]
     #: Documents and blobs, in order.
     members: list[tuple[str, bytes | Blob]]
+    #: Closes its blobs, when nobody reads it any more.
+    close: Callable[[], None]
 
     @property
     def size(self) -> int:
@@ -110,6 +112,7 @@ def opened(images: "Shelf", references: Sequence[str]) -> Iterator[Export]:
                 *((folder, b"") for folder in sorted(folders)),
                 *((_place(digest), blobs[digest]) for digest in sorted(blobs)),
             ],
+            files.close,
         )
 
 
