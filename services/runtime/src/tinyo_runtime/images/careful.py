@@ -1,7 +1,7 @@
 """Everything that a pull needs when not all goes well, and all else that is done with images.
 
 Each of the bases adds one concern to the steps of `Images`, and calls the step that comes after it:
-sharing before verifying, verifying whatever comes, from here or from a registry, with patience, from mirrors
+sharing before verifying, verifying whatever comes, from here, an archive or a registry, with patience, from mirrors
 first, no slower than can be meant, and as somebody whom they know.
 """
 
@@ -12,6 +12,7 @@ from tinyo.v1.image_pb2 import LAYER_STATE_FLUSHING
 from tinyo_runtime.images import disk, failures, progress
 from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.image import Document
+from tinyo_runtime.images.imports import Imports
 from tinyo_runtime.images.mirrors import Mirrors
 from tinyo_runtime.images.nursery import Nursed
 from tinyo_runtime.images.pace import Pace
@@ -24,7 +25,7 @@ from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Nursed, Verified, Present, Patience, Push, Mirrors, Pace, Accounts):
+class Careful(Shelf, Sharing, Nursed, Verified, Present, Imports, Patience, Push, Mirrors, Pace, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyo.v1.image_pb2 import PullProgress
 
 from tinyo_runtime.images.progress import Layers
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.offers import Offer
 
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None
@@ -21,6 +24,8 @@ class Order:
     #: Whether the registry is asked although the image is here.
     refresh: bool = False
     progress: Listener = None
+    #: What an archive offers, when the image comes from there.
+    offer: "Offer | None" = None
     #: Of its layers, in the order of the manifest.
     layers: Layers = field(default_factory=Layers)
     #: Digests and diff IDs of layers that it relies on.

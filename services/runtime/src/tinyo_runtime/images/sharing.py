@@ -38,7 +38,7 @@ class Sharing(Base):
         asked = order.current()
 
         async def work(tell: Listener[v1.PullProgress]) -> str:
-            pull = order.Order(asked.refresh, tell)
+            pull = order.Order(asked.refresh, tell, asked.offer)
             try:
                 with order.entered(pull):
                     async with progress.told(reference, pull.layers, tell):
@@ -47,7 +47,7 @@ class Sharing(Base):
                 for name in pull.relied:
                     self.wanted.remove(name)
 
-        key = (reference, *platform.items(), asked.refresh)
+        key = (reference, *platform.items(), asked.refresh, asked.offer)
         return await self._pulls.join(key, work, asked.progress or (lambda progress: None))
 
     async def layer(self, reference: Reference, layer: Document, diff_id: str) -> None:
