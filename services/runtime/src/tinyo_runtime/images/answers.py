@@ -24,6 +24,9 @@ MANIFEST_TYPES = (
 #: Bytes that are here already of what is asked for again.
 received: ContextVar[int] = ContextVar("received", default=0)
 
+#: Of these, the bytes that were here before anything was asked for.
+kept: ContextVar[int] = ContextVar("kept", default=0)
+
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 

@@ -1,5 +1,6 @@
 """What goes wrong with images, in the words and reasons that callers see."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -40,6 +41,22 @@ def _told(reference: "Reference", error: Exception) -> Exception:
     if isinstance(error, httpx.RequestError | httpx.InvalidURL):
         return unreachable(reference, str(error) or type(error).__name__)
     return TinyoError.of(error) if isinstance(error, OSError) else error
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same pull may go further later: it was cancelled, or its registry could not be reached."""
+    import httpx  # when it is needed: it takes long
+
+    if isinstance(error, TinyoError):
+        return error.reason == "REGISTRY_UNREACHABLE"
+    return isinstance(error, asyncio.CancelledError | httpx.RequestError)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk could not take it; of many layers, any."""
+    if isinstance(error, ExceptionGroup):
+        return any(map(is_full, error.exceptions))
+    return TinyoError.of(error).reason == "DISK_FULL"
 
 
 def reference_invalid(text: str) -> TinyoError:

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 from tinyo.v1.image_pb2 import LayerProgress, PullProgress
 
+from tinyo_runtime.images.leases import Lease
+
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None
 
@@ -23,8 +25,8 @@ class Order:
     layers: list[LayerProgress] = field(default_factory=list)
     #: When its progress was told last, by the monotonic clock.
     reported: float = 0.0
-    #: Digests and diff IDs of layers that it relies on.
-    relied: list[str] = field(default_factory=list)
+    #: Of the layers that it relies on.
+    lease: Lease = field(default_factory=Lease)
     #: What was asked for; set when the pull begins.
     platform: dict[str, str] = field(default_factory=dict)
     #: Digest of the manifest or index that is here under the name, and need not be asked for.

@@ -16,7 +16,7 @@ from tinyo_runtime.images.once import Listener, Once
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
-    from tinyo_runtime.images.store import Images as Base
+    from tinyo_runtime.images.leases import Leases as Base
 else:
     Base = object
 
@@ -36,7 +36,6 @@ class Sharing(Base):
         self._limit = asyncio.Semaphore(PARALLEL)
         #: Who wants to know how many bytes of a layer have come, by its digest.
         self._heard: dict[str, Listener[int]] = {}
-        self.wanted: list[str] = []
 
     async def image(self, reference: Reference, platform: Document) -> str:
         """The same digest; whoever asks for the same at the same time shares the pull."""
@@ -44,12 +43,8 @@ class Sharing(Base):
 
         async def work(tell: Listener[PullProgress]) -> str:
             pull = order.Order(asked.refresh, tell)
-            try:
-                with order.entered(pull):
-                    digest = await super(Sharing, self).image(reference, platform)
-            finally:
-                for name in pull.relied:
-                    self.wanted.remove(name)
+            with self.lease() as pull.lease, order.entered(pull):
+                digest = await super(Sharing, self).image(reference, platform)
             if pull.layers:
                 _report(reference, pull)
             return digest
@@ -61,9 +56,7 @@ class Sharing(Base):
         """Returns when the layer is in its place, whoever puts it there."""
         pull, state = order.current(), LayerProgress(digest=layer["digest"], total_bytes=layer["size"])
         pull.layers.append(state)
-        relied = (layer["digest"], diff_id)
-        pull.relied.extend(relied)
-        self.wanted.extend(relied)
+        pull.lease.add(layer["digest"], diff_id)
 
         async def work(tell: Listener[int]) -> None:
             self._heard[layer["digest"]] = tell
