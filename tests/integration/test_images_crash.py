@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, audit, details, patience, resume
+from tinyo_runtime.images import Image, ImageStore, details, patience
 from tinyo_runtime.images.prune import InUse, prune
 
 from tests.support import crash
 from tests.support.images import Built, file, image, layer, push
 from tests.support.liar import liar, send
 from tests.support.registry import registry, served
+from tests.support.stores import in_store, sound
 
 MB = 1 << 20
 Use = Callable[[ImageStore], Awaitable[object]]
@@ -36,26 +37,6 @@ def demo(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     """Its name in a registry."""
     with registry(tmp_path_factory.mktemp("registry")) as host:
         yield push(built, f"{host}/demo:1")
-
-
-def in_store(root: Path, use: Use) -> object:
-    """Runs `use` with a store that is closed afterwards."""
-
-    async def run() -> object:
-        store = ImageStore(root)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
-async def sound(store: ImageStore) -> None:
-    """Nothing is wrong with what is there, and what can be continued is worth it."""
-    findings = [finding async for finding in audit.audit(store, (), ())]
-    assert [problem for finding in findings for problem in finding.problems] == []
-    assert all(path.stat().st_size >= resume.LEAST for path in store.partial.iterdir())
 
 
 def restarted(root: Path, reference: str) -> None:
