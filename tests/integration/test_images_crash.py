@@ -63,7 +63,7 @@ def test_sigkill_at_every_step_of_a_pull(demo: str, tmp_path: Path) -> None:
     assert len(points) > 20
     for number in range(1, len(points) + 1):
         root = tmp_path / str(number)
-        assert crash.outcome(pull(root), f"*{root}*#{number}=kill") in (0, -signal.SIGKILL)
+        assert crash.outcome(pull(root), f"{crash.steps(root)}#{number}=kill") in (0, -signal.SIGKILL)
         restarted(root, demo)
         shutil.rmtree(root)
 
@@ -92,7 +92,7 @@ def test_sigkill_at_every_step_of_other_work(demo: str, tmp_path: Path, use: Use
     assert len(points) >= 5
     for number in range(1, len(points) + 1):
         root = tmp_path / str(number)
-        assert crash.outcome(work(root), f"*{root}*#{number}=kill") == -signal.SIGKILL
+        assert crash.outcome(work(root), f"{crash.steps(root)}#{number}=kill") == -signal.SIGKILL
         restarted(root, demo)
 
 

@@ -53,10 +53,15 @@ def outcome(work: Callable[[], object], points: str = "") -> int:
     return _statuses.pop()
 
 
-def noted(work: Callable[[], object], below: Path) -> list[str]:
-    """The names of all points that `work` reaches below a folder, in their order."""
+def steps(below: Path, *events: str) -> str:
+    """All points below a folder, or those of some events, as failpoints are written."""
+    return "|".join(f"{event} {below}*" for event in events or ("*",))
+
+
+def noted(work: Callable[[], object], below: Path, *events: str) -> list[str]:
+    """The names of these points that `work` reaches, in their order."""
     with tempfile.NamedTemporaryFile() as notes:
-        assert outcome(work, f"*{below}*=note:{notes.name}") == 0
+        assert outcome(work, f"{steps(below, *events)}=note:{notes.name}") == 0
         return Path(notes.name).read_text().splitlines()
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 
+from tinyo_node import collecting
 from tinyo_node.interceptors import Context
 
 if TYPE_CHECKING:
@@ -65,5 +66,5 @@ class ImageRelay:
             yield pb.VerifyImagesResponse(image=answer.image, problems=answer.problems)
 
     def images_in_use(self) -> set[str]:
-        """Of the containers of all clusters, stopped ones too: after a reboot the runtime does not know them."""
-        return {one.image_digest or one.spec.image for one in self.state.containers.values()}
+        """What containers need, whatever the runtime knows of them."""
+        return collecting.images_in_use(self.state)

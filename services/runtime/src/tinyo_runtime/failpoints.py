@@ -6,7 +6,7 @@
 A point is what Python itself announces before it makes, opens for writing, renames or removes something (the audit
 events of the standard library), and what our own code announces with `sys.audit("tinyo.…", path)`: nobody has to
 remember to name one, and while the variable is not set it costs nothing. It is written "EVENT PATH", with the
-wildcards of fnmatch; `#N` means only the Nth such point. Actions:
+wildcards of fnmatch, or several of them with "|" between; `#N` means only the Nth such point. Actions:
 
     kill          SIGKILL, before the step is taken
     ENOSPC, …     the step raises OSError with that number
@@ -47,7 +47,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 class Point:
     """One entry of the variable."""
 
-    pattern: str
+    patterns: list[str]
     #: Which of the points that fit; 0: each of them.
     number: int
     act: Callable[[str], None]
@@ -55,7 +55,7 @@ class Point:
 
     def reached(self, name: str) -> None:
         """Acts, if that is the one."""
-        if fnmatchcase(name, self.pattern):
+        if any(fnmatchcase(name, pattern) for pattern in self.patterns):
             self.seen += 1
             if self.number in (0, self.seen):
                 self.act(name)
@@ -84,7 +84,7 @@ def parse(text: str) -> Point:
     def fail(name: str) -> None:
         raise OSError(code, os.strerror(code or 0), name)
 
-    return Point(pattern, int(number or 0), actions.get(kind, fail))
+    return Point(pattern.split("|"), int(number or 0), actions.get(kind, fail))
 
 
 class _Hook:

@@ -1,14 +1,15 @@
 """Everything that a pull needs when not all goes well, and all else that is done with images.
 
 Each of the bases adds one concern to the steps of `Images`, and calls the step that comes after it:
-sharing before verifying, verifying whatever comes, from here or from a registry, continuing what was cut off, with
-patience, from mirrors first, and as somebody whom they know.
+sharing before anything comes, as long as there is room, verifying whatever comes, from here or from a registry,
+continuing what was cut off, with patience, from mirrors first, and as somebody whom they know.
 """
 
 from pathlib import Path
 
-from tinyo_runtime.images import disk, failures
+from tinyo_runtime.images import collector, disk, failures
 from tinyo_runtime.images.accounts import Accounts
+from tinyo_runtime.images.headroom import Headroom
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.leases import Leases
 from tinyo_runtime.images.mirrors import Mirrors
@@ -21,7 +22,7 @@ from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Leases, Verified, Present, Resuming, Patience, Mirrors, Accounts):
+class Careful(Shelf, Sharing, Leases, Headroom, Verified, Present, Resuming, Patience, Mirrors, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:
@@ -29,9 +30,11 @@ class Careful(Shelf, Sharing, Leases, Verified, Present, Resuming, Patience, Mir
         self._disk = disk.Disk(self.root)
 
     async def image(self, reference: Reference, platform: Document) -> str:
-        """The same digest. Raises TinyoError."""
+        """The same digest, of an image that was used just now. Raises TinyoError."""
         with failures.explained(reference):
-            return await super().image(reference, platform)
+            digest = await super().image(reference, platform)
+        collector.used(self, digest)
+        return digest
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """The same last word, when all has reached the disk; what was not finished is deleted in the background."""

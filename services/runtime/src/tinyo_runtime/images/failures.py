@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -57,6 +58,15 @@ def is_full(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):
         return any(map(is_full, error.exceptions))
     return TinyoError.of(error).reason == "DISK_FULL"
+
+
+def no_room(folder: Path, percent: float, lacking: int) -> TinyoError:
+    """DISK_FULL, before it is."""
+    message = (
+        f"the disk at {folder} is {percent:.0f} % full, and a pull must leave some of it (disk_reserve in "
+        f"runtime.toml): free {lacking:,} bytes or more, for example with `tinyo image prune -a`"
+    )
+    return TinyoError(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", message, {"path": str(folder)})
 
 
 def reference_invalid(text: str) -> TinyoError:

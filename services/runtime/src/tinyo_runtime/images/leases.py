@@ -1,7 +1,7 @@
 """Leases: what somebody works with stays until they are done, whatever is cleared away meanwhile.
 
-    with images.lease(manifest, config, *layers): ...      digests of blobs and diff IDs of layers
-    with images.lease() as lease: lease.add(digest)        more, as it becomes known
+    with images.lease(digest): ...                         a manifest that is here, and all that it needs
+    with images.lease() as lease: lease.add(digest)        blobs and diff IDs, as they become known
 
 They last as long as the work does: one that ends with the service needs nothing any more. What containers need
 is known from the containers themselves (prune.InUse).
@@ -9,9 +9,12 @@ is known from the containers themselves (prune.InUse).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from tinyo_runtime.images import catalog
 
 if TYPE_CHECKING:
+    from tinyo_runtime.images.shelf import Shelf
     from tinyo_runtime.images.store import Images as Base
 else:
     Base = object
@@ -45,10 +48,12 @@ class Leases(Base):
         self.wanted: list[str] = []
 
     @contextmanager
-    def lease(self, *names: str) -> Iterator[Lease]:
-        """Meanwhile nothing of this is cleared away; the images of leased manifests keep their references."""
+    def lease(self, *digests: str) -> Iterator[Lease]:
+        """Meanwhile nothing is cleared away of these images, by manifest or index, nor of what is added."""
         lease = Lease(self.wanted)
-        lease.add(*names)
+        for digest in digests:
+            needed = catalog.needs(cast("Shelf", self), digest)
+            lease.add(*needed.blobs, *needed.layers)
         try:
             yield lease
         finally:

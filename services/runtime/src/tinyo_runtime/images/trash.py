@@ -24,6 +24,10 @@ class Trash:
         """Waits until everything is gone."""
         self._sweeper.shutdown()
 
+    def emptied(self) -> None:
+        """Waits until what was discarded so far is gone."""
+        self._sweeper.submit(int).result()
+
     def discard(self, *paths: Path) -> None:
         """Takes files and folders of the same file system away from where they are; a full disk does not hinder it."""
         for path in paths:
