@@ -175,7 +175,7 @@ def test_pulls_leave_a_reserve(host: str, disk: Path, monkeypatch: pytest.Monkey
     bomb = push(image([layer(file("bomb", b"zip bomb" * (31 * MB // 8)))]), f"{host}/bomb:1")
 
     async def use(store: ImageStore) -> None:
-        store.limits = Limits(reserve_percent=70)
+        store.limits = Limits(reserve_percent=60)
         with pytest.raises(TinyoError) as caught:
             await store.pull(large)
         assert caught.value.reason == "DISK_FULL" and "disk_reserve" in caught.value.message
@@ -184,6 +184,7 @@ def test_pulls_leave_a_reserve(host: str, disk: Path, monkeypatch: pytest.Monkey
         with pytest.raises(TinyoError, match="disk_reserve"):
             await store.pull(bomb)
         assert os.listdir(disk / "layers") == os.listdir(disk / "partial") == []
+        store.trash.emptied()
         await store.pull(large)
 
     in_store(disk, use)

@@ -54,6 +54,7 @@ async def collect(images: "Careful", in_use: Callable[[], InUse], *, now: bool =
             break
         gone, more = await prune.prune(images, in_use, all=True, dry_run=False, only=entries)
         removed, freed = [*removed, *gone], freed + more
+    await asyncio.to_thread(images.trash.emptied)  # whoever waits for room finds it
     for image in removed:
         name = ", ".join(image.references) or image.digest
         log.warning("removed image %s, because the disk is %.0f %% full", name, level.percent)

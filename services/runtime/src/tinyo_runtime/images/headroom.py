@@ -37,8 +37,8 @@ class Headroom(Base):
         self._load()
 
     async def layer(self, reference: Reference, layer: Document, diff_id: str) -> None:
-        """Gives a layer its place. Raises DISK_FULL when it cannot have one."""
-        self._check(layer["size"])
+        """Gives a layer its place. Raises DISK_FULL when it cannot have one: unpacked it is not smaller."""
+        self._check(2 * layer["size"])
         await super().layer(reference, layer, diff_id)
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
@@ -52,7 +52,7 @@ class Headroom(Base):
         looked = time.monotonic()
         async with aclosing(super().fetch(reference, kind, content)) as chunks:
             async for chunk in chunks:
-                if time.monotonic() - looked > INTERVAL:
+                if kind == "blobs" and time.monotonic() - looked > INTERVAL:
                     self._check(0)
                     looked = time.monotonic()
                 yield chunk
