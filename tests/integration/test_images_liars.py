@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -13,9 +14,46 @@ from tinyo_runtime.images import Image, ImageStore, patience
 from tinyo_runtime.images.guard import Guard
 from tinyo_runtime.images.reference import Reference
 
-from tests.support.images import GZIP, Built, digest, file, hard_link, image, layer
-from tests.support.liar import Lie, liar, send
+from tests.support.images import GZIP, MANIFEST, Built, digest, file, hard_link, image, layer
 from tests.support.registry import served
+
+#: Answers a request itself and returns True, or leaves it to the honest registry.
+Lie = Callable[[BaseHTTPRequestHandler, bytes], bool]
+
+
+def liar(
+    built: Built, lie: Lie = lambda request, body: False, asked: list[str] | None = None
+) -> type[BaseHTTPRequestHandler]:
+    """A registry with one image, that may lie about it."""
+    manifest = built.blobs[built.descriptor["digest"]]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2]
+            body = built.blobs.get(name, manifest if "/manifests/" in self.path else b"")
+            if asked is not None:
+                asked.append(
+                    f"{self.path} {self.headers.get('Range', '')} {self.headers.get('Authorization', '')}".strip()
+                )
+            if not lie(self, body):
+                send(self, body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+def send(
+    request: BaseHTTPRequestHandler, body: bytes, status: int = 200, length: int | None = None, **headers: str
+) -> None:
+    request.send_response(status)
+    request.send_header("Content-Length", str(len(body) if length is None else length))
+    request.send_header("Content-Type", MANIFEST)
+    for key, value in headers.items():
+        request.send_header(key.replace("_", "-"), value)
+    request.end_headers()
+    request.wfile.write(body)
 
 
 def pull(root: Path, reference: str) -> Image:

@@ -1,13 +1,18 @@
-"""Registries that hang up, lie, redirect and limit.
+"""A registry of one image that may lie about it: the one fake that there is, because no real registry lies.
 
-def lie(request, body): send(request, b"", 500); return True
-with served(liar(image([…]), lie)) as host: ...
+def lie(request, body):                       # True: it has answered itself
+    if lying := "/blobs/" in request.path:
+        send(request, body[:-1] + b"x")
+    return lying
+
+with served(liar(built, lie)) as host:
+    pull(root, f"{host}/x:1")
 """
 
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
-from tests.support.images import MANIFEST, Built
+from tests.support.images import INDEX, MANIFEST, Built
 
 #: Answers a request itself and returns True, or leaves it to the honest registry.
 Lie = Callable[[BaseHTTPRequestHandler, bytes], bool]
@@ -20,6 +25,9 @@ def liar(
     manifest = built.blobs[built.descriptor["digest"]]
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2]
             body = built.blobs.get(name, manifest if "/manifests/" in self.path else b"")
@@ -41,8 +49,9 @@ def send(
 ) -> None:
     request.send_response(status)
     request.send_header("Content-Length", str(len(body) if length is None else length))
-    request.send_header("Content-Type", MANIFEST)
-    for key, value in headers.items():
+    kind = INDEX if b'"manifests"' in body else MANIFEST
+    for key, value in {"Content_Type": kind, **headers}.items():
         request.send_header(key.replace("_", "-"), value)
     request.end_headers()
-    request.wfile.write(body)
+    if request.command == "GET":
+        request.wfile.write(body)

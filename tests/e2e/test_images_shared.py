@@ -1,0 +1,39 @@
+"""Many who want one image at the same time."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import busybox_image, file, layer
+from tests.support.instance import Instance
+from tests.support.registry import registry, requests
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "registry"
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[str]:
+    with registry(folder) as address:
+        yield address
+
+
+def test_each_layer_comes_once_whoever_asks(
+    instance: Instance, host: str, folder: Path, tmp_path: Path
+) -> None:
+    """Command lines that pull, and one that brings up a container of another image with the same layers."""
+    big = [layer(file("big", os.urandom(8_000_000)))]
+    reference, other = busybox_image(host, "one", big), busybox_image(host, "other", big, User="1")
+    (tmp_path / "web.yml").write_text(f"container: {other}\n")
+    before = len(requests(folder))
+    commands = [("image", "pull", reference)] * 3 + [("+", str(tmp_path / "web.yml"))]
+    with ThreadPoolExecutor(len(commands)) as clients:
+        list(clients.map(lambda command: instance.cli(*command), commands))
+    blobs = [line.rpartition("/")[2] for line in requests(folder)[before:] if "/blobs/" in line]
+    assert len(blobs) == len(set(blobs)) == 2 + 2  # layers, configurations
+    assert instance.cli("image", "ls", "-o", "name").stdout.split() == sorted([reference, other])
