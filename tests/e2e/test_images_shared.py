@@ -1,6 +1,7 @@
 """Many who want one image at the same time."""
 
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,3 +38,19 @@ def test_each_layer_comes_once_whoever_asks(
     blobs = [line.rpartition("/")[2] for line in requests(folder)[before:] if "/blobs/" in line]
     assert len(blobs) == len(set(blobs)) == 2 + 2  # layers, configurations
     assert instance.cli("image", "ls", "-o", "name").stdout.split() == sorted([reference, other])
+
+
+def test_a_runtime_that_dies_in_a_pull_goes_on_with_it(host: str, folder: Path, tmp_path: Path) -> None:
+    """What it had is not fetched again, and the container comes up without being asked for again."""
+    reference = busybox_image(host, "dies", [layer(file("big", os.urandom(8_000_000)))])
+    (tmp_path / "web.yml").write_text(f"container: {reference}\n")
+    with Instance("tinyo-runtime", TINYO_FAILPOINTS="os.rename */images/index.json#2=kill") as instance:
+        del instance.environment["TINYO_FAILPOINTS"]
+        instance.start("tinyo-node")
+        with ThreadPoolExecutor(1) as client:
+            up = client.submit(instance.cli, "+", str(tmp_path / "web.yml"))
+            assert instance.running.pop("tinyo-runtime").wait(60) == -signal.SIGKILL
+            before = len(requests(folder))
+            instance.start("tinyo-runtime")
+            assert "running" in up.result().stdout
+        assert [line for line in requests(folder)[before:] if "/blobs/" in line] == []
