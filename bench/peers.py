@@ -47,11 +47,11 @@ def bundle(folder: Path, tar: Path, command: list[str]) -> Path:
     return folder
 
 
-def versions() -> str:
+def versions(*names: str) -> str:
     """What is compared, in one line."""
-    named = {"docker": [DOCKERD, "--version"], "crun": ["crun", "--version"], "runc": ["runc", "--version"]}
     found = []
-    for name, command in named.items():
+    for name in names:
+        command = [DOCKERD if name == "docker" else name, "--version"]
         words = subprocess.check_output(command, text=True).replace(",", " ").split()
         found.append(f"{name} {words[words.index('version') + 1]}")
     return ", ".join(found) + f"; Linux {os.uname().release}, {os.cpu_count()} cores"

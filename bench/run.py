@@ -6,14 +6,10 @@ Machines differ and are noisy: what means something is the ratio of two medians 
 import os
 import secrets
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -29,6 +25,7 @@ from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tinyo.v1.container_pb2 import PHASE_EXITED, ContainerSpec
 
 from bench import peers
+from bench.contest import Contender, Table, run
 from scripts.demo_image import layer, registry
 
 INSTANCE = "tinyo-bench"
@@ -36,22 +33,6 @@ TINYO = str(Path(sys.executable).with_name("tinyo"))
 #: Measurements of each contender, after so many that do not count.
 RUNS, WARM_UP = 30, 3
 PORT = 18080
-
-
-@dataclass
-class Contender:
-    """Somebody who does the work of a row: `work` is measured, `undo` is not."""
-
-    name: str
-    work: Callable[[], object]
-    undo: Callable[[], object] = lambda: None
-    seconds: list[float] = field(default_factory=list)
-
-    def measure(self) -> None:
-        start = time.perf_counter()
-        self.work()
-        self.seconds.append(time.perf_counter() - start)
-        self.undo()
 
 
 def main() -> None:
@@ -75,13 +56,15 @@ def main() -> None:
         peers.hide_hybrid_cgroups()
         docker = undo.enter_context(peers.docker(folder / "docker", tar))
 
-        print(f"{peers.versions()}; {RUNS} runs each, taking turns\n")
-        print(f"{'':34}{'median':>10}{'10 % .. 90 %':>22}   TinyO's median is")
+        table = Table("start", peers.versions("docker", "crun", "runc"), runs=RUNS, warm_up=WARM_UP)
         plain, full = statefiles(folder, image)
-        apply_and_run("apply until running", docker, plain, [])
-        apply_and_run("with a port and a mount", docker, full, [f"-p{PORT}:8080", "-v/etc/hosts:/mnt/hosts"])
-        start_until_exit(channel, image, bundle)
-        list_containers(docker, plain)
+        apply_and_run(table, "apply until running", docker, plain, [])
+        apply_and_run(
+            table, "with a port and a mount", docker, full, [f"-p{PORT}:8080", "-v/etc/hosts:/mnt/hosts"]
+        )
+        start_until_exit(table, channel, image, bundle)
+        list_containers(table, docker, plain)
+        table.keep()
 
 
 def statefiles(folder: Path, image: str) -> tuple[Path, Path]:
@@ -93,18 +76,18 @@ def statefiles(folder: Path, image: str) -> tuple[Path, Path]:
     return plain, full
 
 
-def apply_and_run(title: str, docker: list[str], statefile: Path, flags: list[str]) -> None:
+def apply_and_run(table: Table, title: str, docker: list[str], statefile: Path, flags: list[str]) -> None:
     """From the command until the container runs."""
     name = statefile.stem
     detached = [*docker, "run", "--detach", "--name", name, *flags, "demo", "sleep", "1000"]
-    compare(
+    table.compare(
         title,
         Contender("tinyo +", lambda: run(TINYO, "+", str(statefile)), lambda: run(TINYO, "-", name)),
         Contender("docker run -d", lambda: run(*detached), lambda: run(*docker, "rm", "--force", name)),
     )
 
 
-def start_until_exit(channel: grpc.Channel, image: str, bundle: Path) -> None:
+def start_until_exit(table: Table, channel: grpc.Channel, image: str, bundle: Path) -> None:
     """`true` in a new container, until nothing of it is left."""
     runtime = RuntimeServiceStub(channel)
     *_, last = runtime.PullImage(PullImageRequest(reference=image))
@@ -128,7 +111,7 @@ def start_until_exit(channel: grpc.Channel, image: str, bundle: Path) -> None:
     def by(program: str) -> Callable[[], None]:
         return lambda: run(program, "run", "--bundle", str(bundle), f"bench-{secrets.token_hex(4)}")
 
-    compare(
+    table.compare(
         "start until exit, of `true`",
         Contender("RuntimeService", through_the_service),
         Contender("crun run", by("crun")),
@@ -137,52 +120,17 @@ def start_until_exit(channel: grpc.Channel, image: str, bundle: Path) -> None:
     changes.cancel()
 
 
-def list_containers(docker: list[str], statefile: Path) -> None:
+def list_containers(table: Table, docker: list[str], statefile: Path) -> None:
     """One container is there."""
     run(TINYO, "+", str(statefile))
     run(*docker, "run", "--detach", "--name", "one", "demo", "sleep", "1000")
-    compare(
+    table.compare(
         "list",
         Contender("tinyo ls", lambda: run(TINYO, "ls")),
         Contender("docker ps", lambda: run(*docker, "ps")),
     )
     run(TINYO, "-", statefile.stem)
     run(*docker, "rm", "--force", "one")
-
-
-def compare(title: str, ours: Contender, *others: Contender) -> None:
-    """Everybody in turns, the first one changing; then their lines of the table."""
-    contenders = [ours, *others]
-    for number in range(WARM_UP + RUNS):
-        first = number % len(contenders)
-        for contender in contenders[first:] + contenders[:first]:
-            contender.measure()
-    print(title)
-    medians = {contender.name: statistics.median(contender.seconds[WARM_UP:]) for contender in contenders}
-    for contender in contenders:
-        tenths = statistics.quantiles(contender.seconds[WARM_UP:], n=10)
-        line = f"  {contender.name:32}{milliseconds(medians[contender.name]):>10}"
-        line += f"{milliseconds(tenths[0]) + ' .. ' + milliseconds(tenths[-1]):>22}"
-        print(
-            line
-            + (
-                f"   {medians[ours.name] / medians[contender.name]:.2f} x of it"
-                if contender is not ours
-                else ""
-            )
-        )
-    sys.stdout.flush()
-
-
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
-
-
-def run(*command: str) -> None:
-    """In silence; SystemExit with what it said when it fails."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
 
 
 if __name__ == "__main__":

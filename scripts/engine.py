@@ -16,20 +16,14 @@ PATIENCE = 60
 
 
 @contextmanager
-def engine(folder: Path) -> Iterator[str]:
-    """Runs dockerd in `folder`, which it makes, and in a network namespace; gives its address (DOCKER_HOST)."""
+def engine(folder: Path, *, network: bool = True) -> Iterator[str]:
+    """Runs dockerd in `folder`, which it makes; gives its address (DOCKER_HOST).
+
+    It has a network namespace of its own, unless `network` says that the caller has one for it.
+    """
     address = f"unix://{folder}/docker.sock"
-    command = [
-        "unshare",
-        "--net",
-        "sh",
-        "-c",
-        'ip link set lo up; exec "$@"',
-        "sh",
-        DOCKERD,
-        "--host",
-        address,
-    ]
+    apart = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"] if network else []
+    command = [*apart, DOCKERD, "--host", address]
     command += [
         "--data-root",
         f"{folder}/data",

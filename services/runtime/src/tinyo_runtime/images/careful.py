@@ -13,6 +13,7 @@ from tinyo_runtime.images.headroom import Headroom
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.leases import Leases
 from tinyo_runtime.images.mirrors import Mirrors
+from tinyo_runtime.images.nursery import Nursed
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
 from tinyo_runtime.images.reference import Reference
@@ -22,7 +23,9 @@ from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Leases, Headroom, Verified, Present, Resuming, Patience, Mirrors, Accounts):
+class Careful(
+    Shelf, Sharing, Leases, Headroom, Nursed, Verified, Present, Resuming, Patience, Mirrors, Accounts
+):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import tempfile
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -69,8 +69,7 @@ class Images:
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """Streams a layer into a file and into the confined process that unpacks it, which has the last word."""
         (folder / "tree").mkdir()
-        command = [*UNPACK, folder / "tree", layer["mediaType"]]
-        unpacker = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env={})
+        unpacker = await self.unpacker(str(folder / "tree"), layer["mediaType"])
         assert unpacker.stdin
         async with child.ended(unpacker):
             with open(folder / "blob", "wb") as blob:
@@ -79,6 +78,10 @@ class Images:
                     unpacker.stdin.write(chunk)
                     await unpacker.stdin.drain()
         return (await unpacker.communicate(b""))[0]
+
+    async def unpacker(self, *arguments: str, stdin: int = PIPE) -> Process:
+        """Starts the process."""
+        return await asyncio.create_subprocess_exec(*UNPACK, *arguments, stdin=stdin, stdout=PIPE, env={})
 
     async def read(self, reference: Reference, kind: str, content: Document) -> tuple[bytes, Document]:
         """A whole document, as it came and parsed."""

@@ -10,7 +10,7 @@ from isal import igzip
 # This very installation, whatever else the interpreter may find.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from tinyo_runtime.unpack import ahead, confine, extensions, formats, limits, refusals, tar, tree
+from tinyo_runtime.unpack import ahead, confine, extensions, formats, limits, nursery, refusals, tar, tree
 
 
 def unpack(folder: str, media_type: str) -> dict[str, object]:
@@ -35,6 +35,7 @@ def unpack(folder: str, media_type: str) -> dict[str, object]:
     return {"diff_id": f"sha256:{digest.hexdigest()}"} | dict(limits.counts.figures())
 
 
+arguments = nursery.child() or sys.argv[1:]
 with refusals.reported():
-    print(json.dumps(unpack(*sys.argv[1:])), flush=True)
+    print(json.dumps(unpack(*arguments)), flush=True)
 os._exit(0)  # nothing of the interpreter's end may look for files, which would be the layer's
