@@ -1,6 +1,6 @@
 """Makes room by itself when the disk becomes full: high and low marks, as kubelet has them.
 
-First goes what `prune` removes and what is kept of downloads that were cut off; then, where the administrator wants
+First goes what `prune` removes; then, where the administrator wants
 it, whole images that no container needs, the longest unused first. An image is used when it is pulled, and as long as
 a container needs it; the time is that of its manifest in the layout.
 """
@@ -15,7 +15,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo_runtime.images import catalog, prune
-from tinyo_runtime.images.disk import allotted
 from tinyo_runtime.images.image import Document, Image
 from tinyo_runtime.images.marks import Level
 from tinyo_runtime.images.prune import InUse
@@ -44,10 +43,7 @@ async def collect(images: "Careful", in_use: Callable[[], InUse], *, now: bool =
     level, limits = Level.of(images.root), images.limits
     if limits.collect == "off" or (level.percent <= limits.high and not now):
         return Collected([], 0, level.percent)
-    freed = sum(map(allotted, images.leftovers()))
-    images.discard(images.leftovers())
-    removed, more = await prune.prune(images, in_use, all=False, dry_run=False)
-    freed += more
+    removed, freed = await prune.prune(images, in_use, all=False, dry_run=False)
     for entries in unused(images) if limits.collect == "unused" else ():
         await asyncio.to_thread(images.trash.emptied)
         if Level.of(images.root).percent <= limits.low:

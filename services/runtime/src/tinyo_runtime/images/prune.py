@@ -17,6 +17,7 @@ from tinyo_runtime.images.image import Document, Image
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
+    from tinyo_runtime.images.careful import Careful
     from tinyo_runtime.images.shelf import Shelf
 
 #: Seconds in which a tool that wrote a blob will have named it.
@@ -51,12 +52,12 @@ class Plan(NamedTuple):
 
     removed: list[Document]
     kept: list[Document]
-    #: Blobs and folders of layers that go.
+    #: Blobs and folders of layers that go, and what is kept of downloads that were cut off.
     paths: set[Path]
 
 
 async def prune(
-    images: "Shelf",
+    images: "Careful",
     in_use: Callable[[], InUse],
     *,
     all: bool,
@@ -78,7 +79,7 @@ async def prune(
     return removed, sum(sizes.get(path, 0) for path in planned.paths)
 
 
-def plan(images: "Shelf", in_use: InUse, *, all: bool, only: list[Document] | None = None) -> Plan:
+def plan(images: "Careful", in_use: InUse, *, all: bool, only: list[Document] | None = None) -> Plan:
     """What a prune would do now; of the entries it removes none but `only`. Raises IMAGE_CORRUPT."""
     digests, references, leases = in_use.digests(), in_use.references(), set(images.wanted)
     removed: list[Document] = []
@@ -89,7 +90,8 @@ def plan(images: "Shelf", in_use: InUse, *, all: bool, only: list[Document] | No
         leased = not leases.isdisjoint([digest, *needed.manifests])
         stays = (name and not all) or name in references or leased or not needed.blobs.isdisjoint(digests)
         (kept if stays or (only is not None and entry not in only) else removed).append(entry)
-    return Plan(removed, kept, unneeded(images, kept, removed, in_use))
+    paths = unneeded(images, kept, removed, in_use)
+    return Plan(removed, kept, paths.union(images.leftovers()))
 
 
 def unneeded(images: "Shelf", kept: list[Document], removed: list[Document], in_use: InUse) -> set[Path]:
