@@ -143,8 +143,7 @@ def test_a_layer_is_continued(
     def arrived() -> None:
         """Returns when most of what was sent is on the disk; the rest is on its way, or in a buffer."""
         assert halting.halted.wait(20)
-        while sum(path.stat().st_size for path in (tmp_path / "partial").iterdir()) < 1.5 * MB:
-            time.sleep(0.01)
+        crash.until(lambda: sum(path.stat().st_size for path in (tmp_path / "partial").iterdir()) > 1.5 * MB)
 
     with served(liar(built, halting.lie)) as host:
 

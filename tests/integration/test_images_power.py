@@ -2,8 +2,9 @@
 
 import os
 import random
+import shutil
 import signal
-import time
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -62,14 +63,46 @@ def test_the_power_fails_during_a_pull(demo: str, tmp_path: Path, flag: int) -> 
                 root = disk.folder / "state"
                 points = f"{crash.steps(root, *STEPS)}#{number}=wait:{reached}"
                 with crash.process(partial(pull, root), points) as pid:
-                    while not reached.exists():
-                        time.sleep(0.002)
+                    crash.until(reached.exists)
                     disk.fail(flag)
                     os.kill(pid, signal.SIGKILL)
                 reached.unlink()
                 disk.return_()
                 in_store(root, whole)
                 pull(root)
+                in_store(root, whole)
+
+    assert crash.outcome(scenario) == 0
+
+
+def test_the_power_fails_while_an_image_is_removed(demo: str, tmp_path: Path) -> None:
+    """It is there or gone, and what is left of it hurts nobody."""
+
+    async def remove(store: ImageStore) -> None:
+        store.remove(demo)
+
+    before, reached = tmp_path / "before", tmp_path / "reached"
+    in_store(before, lambda store: store.pull(demo))
+    shutil.copytree(before, tmp_path / "noted")
+    noted = partial(in_store, tmp_path / "noted", remove)
+    count = len(crash.noted(noted, tmp_path / "noted", *STEPS))
+    assert count > 6
+
+    def scenario() -> None:
+        for number in range(1, count + 1):
+            with Ext4(tmp_path / f"{number}.img", tmp_path / str(number)) as disk:
+                root = disk.folder / "state"
+                shutil.copytree(before, root)
+                subprocess.run(["sync", "-f", root], check=True)
+                points = f"{crash.steps(root, *STEPS)}#{number}=wait:{reached}"
+                with crash.process(partial(in_store, root, remove), points) as pid:
+                    crash.until(reached.exists)
+                    disk.fail(Ext4.NOLOGFLUSH)
+                    os.kill(pid, signal.SIGKILL)
+                reached.unlink()
+                disk.return_()
+                in_store(root, whole)
+                in_store(root, lambda store: store.pull(demo))
                 in_store(root, whole)
 
     assert crash.outcome(scenario) == 0

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,14 @@ def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
         while True:
             os.waitpid(-pid, 0)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Returns when something on a disk has happened, which cannot be awaited in another way."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 class Ext4:
