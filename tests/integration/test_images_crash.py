@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -107,6 +109,40 @@ def test_sigkill_at_any_moment(demo: str, tmp_path: Path) -> None:
             restarted(tmp_path, demo)
             in_store(tmp_path, _remove)
     restarted(tmp_path, demo)
+
+
+#: What a process runs that pulls, with the folder and the reference as its arguments.
+PULL = """
+import asyncio, pathlib, sys
+from tinyo_runtime.images import ImageStore
+async def pull():
+    store = ImageStore(pathlib.Path(sys.argv[1]))
+    await store.pull(sys.argv[2])
+    await store.close()
+asyncio.run(pull())
+"""
+
+
+@pytest.mark.parametrize("call", ["write", "/^(mkdir|rename|link|unlink)(at2?)?$", "/^(fsync|syncfs)$"])
+def test_sigkill_at_system_calls(demo: str, tmp_path: Path, call: str) -> None:
+    """Of whichever process comes to it, those that unpack as well: the kernel knows points that Python does not."""
+    at = random.Random(f"{call} {os.environ.get('TINYO_SEED', '1')}").randint(1, 6)
+    inject = f"inject={call}:signal=KILL:when={at}"
+    command = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        f"trace={call}",
+        "-o",
+        tmp_path / "trace",
+        "-e",
+        inject,
+    ]
+    in_store(tmp_path / "state", sound)
+    subprocess.run([*map(str, command), sys.executable, "-c", PULL, tmp_path / "state", demo])
+    assert "killed by SIGKILL" in (tmp_path / "trace").read_text()
+    restarted(tmp_path / "state", demo)
 
 
 class Halting:
