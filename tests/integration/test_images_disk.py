@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, collector, headroom
+from tinyo_runtime.images import Image, ImageStore, collector, headroom, resume
 from tinyo_runtime.images.collector import collect
 from tinyo_runtime.images.marks import Level, Limits, Marks, understood
 from tinyo_runtime.images.prune import InUse, prune
@@ -126,6 +126,10 @@ def test_read_only(host: str, disk: Path) -> None:
     """What is there can be used; what cannot be written is said, and nothing is half gone."""
     there, other = random_image(host, "there", MB), random_image(host, "other", MB)
     pulled = in_store(disk, lambda store: store.pull(there))
+    old = disk / "partial/sha256-0.tmp"
+    old.write_bytes(bytes(resume.LEAST))
+    os.utime(old, (0, 0))
+    (disk / "pulling/tmp").mkdir()
     remounted(disk, "ro")
 
     async def use(store: ImageStore) -> None:
@@ -143,7 +147,7 @@ def test_read_only(host: str, disk: Path) -> None:
     remounted(disk, "rw")
     in_store(disk, lambda store: store.pull(other))
     in_store(disk, forget)
-    assert os.listdir(disk / "layers") == []
+    assert os.listdir(disk / "layers") == os.listdir(disk / "partial") == os.listdir(disk / "pulling") == []
 
 
 def test_a_full_disk_can_be_cleared(host: str, disk: Path) -> None:

@@ -60,7 +60,7 @@ class Resuming(Base):
             size, age = path.stat().st_size, time.time() - path.stat().st_mtime
             digest = path.name.partition(".")[0].replace("-", ":", 1)
             if age > AGE or total + size > MOST or size < LEAST or self.blob(digest).exists():
-                path.unlink()
+                _drop(path)
             else:
                 total += size
 
@@ -74,7 +74,7 @@ class Resuming(Base):
         except Exception as error:
             if failures.is_full(error):
                 for path in self.leftovers():
-                    path.unlink()
+                    _drop(path)
             raise
 
     async def layer(self, reference: Reference, layer: Document, diff_id: str) -> None:
@@ -102,7 +102,7 @@ class Resuming(Base):
         finally:
             written = self._writing.pop(layer["digest"], set())
             for path in () if stays else {*written, *self._left_of(layer["digest"])}:
-                path.unlink(missing_ok=True)
+                _drop(path)
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """The same last word; what comes meanwhile gets its second name."""
@@ -124,12 +124,20 @@ class Resuming(Base):
                 while chunk := await asyncio.to_thread(file.read, _CHUNK):
                     count += len(chunk)
                     yield chunk
-            source.unlink(missing_ok=True)  # the download has all of it by now
+            _drop(source)  # the download has all of it by now
         answers.kept.set(count)
         if not count or count < content["size"]:
             async with aclosing(super().fetch(reference, kind, content)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+
+def _drop(path: Path) -> None:
+    """Deletes what is of no use. Where it cannot be, it stays: nobody minds, and the next start tries again."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot delete %s: %s", path, error)
 
 
 def _name(digest: str) -> str:
