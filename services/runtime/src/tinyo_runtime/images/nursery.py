@@ -1,11 +1,13 @@
 """The processes that unpack are forked from one that is ready while layers come: starting each anew takes long."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 from array import array
 from asyncio.subprocess import PIPE, Process
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -59,7 +61,12 @@ class Nursed(Base):
                     process = await super().unpacker(stdin=theirs.fileno())
                 ours.setblocking(False)
                 self._nursery = Nursery(process, ours)
-            return await self._nursery.child(*arguments)
+            try:
+                return await self._nursery.child(*arguments)
+            except OSError as error:
+                nursery, self._nursery = self._nursery, None
+                await nursery.close()
+                raise ChildProcessError("the process from which unpackers are forked has ended") from error
 
 
 class Nursery:
@@ -70,19 +77,22 @@ class Nursery:
 
     async def child(self, *arguments: str) -> "Child":
         """The next child. Raises OSError."""
-        (stdin, its_stdin), (stdout, its_stdout) = socket.socketpair(), socket.socketpair()
-        with its_stdin, its_stdout:
+        with ExitStack() as undo:
+            stdin, its_stdin, stdout, its_stdout = map(
+                undo.enter_context, (*socket.socketpair(), *socket.socketpair())
+            )
             passed = array("i", [its_stdin.fileno(), its_stdout.fileno()])
             self._requests.sendmsg(
                 ["\0".join(arguments).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)]
             )
             await _readable(self._requests.fileno())
-        _, ancillary, _, _ = self._requests.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-        if not ancillary:
-            stdin.close()
-            stdout.close()
-            raise ChildProcessError("the process that forks those that unpack has ended")
-        (pidfd,) = array("i", ancillary[0][2])
+            _, ancillary, _, _ = self._requests.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            if not ancillary:
+                raise BrokenPipeError
+            (pidfd,) = array("i", ancillary[0][2])
+            undo.pop_all()
+        its_stdin.close()
+        its_stdout.close()
         _, writer = await asyncio.open_connection(sock=stdin)
         return Child(pidfd, writer, await asyncio.open_connection(sock=stdout))
 
@@ -118,11 +128,14 @@ class Child:
         """Returns when it has ended."""
         if self.returncode is None:
             await _readable(self._pidfd)
+            with contextlib.suppress(ChildProcessError):  # it is ours only if the nursery died before it
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
             os.close(self._pidfd)
             self.returncode = 0
 
     def kill(self) -> None:
         """Ends it; nobody hears what it would say."""
+        self.stdin.transport.abort()
         self._stdout[1].close()
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 

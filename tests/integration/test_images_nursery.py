@@ -1,0 +1,88 @@
+"""The process from which those that unpack are forked: there while it is needed, and missed by nobody when it dies."""
+
+import asyncio
+import os
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.images import ImageStore
+
+from tests.integration.test_images_liars import is_layer, liar
+from tests.support.images import Built, file, image, layer
+from tests.support.registry import served
+
+
+@pytest.fixture
+def built() -> Built:
+    return image([layer(file(f"f{number}", os.urandom(300_000))) for number in range(6)])
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is this one."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_nothing_of_it_is_left(tmp_path: Path, built: Built) -> None:
+    async def run(host: str) -> None:
+        store = ImageStore(tmp_path)
+        await store.pull(f"{host}/x:1")
+        assert len(os.listdir(tmp_path / "layers")) == 6
+        assert children(os.getpid()) == []
+        await store.close()
+
+    with served(liar(built)) as host:
+        before = descriptors()
+        asyncio.run(run(host))
+        assert descriptors() == before
+
+
+@pytest.mark.parametrize("killed", ["the nursery", "a child"])
+def test_killed(tmp_path: Path, built: Built, killed: str) -> None:
+    half, whole = threading.Event(), threading.Event()
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if not is_layer(request, body) or whole.is_set():
+            return False
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[:100_000])
+        half.set()
+        whole.wait(30)
+        request.wfile.write(body[100_000:])
+        return True
+
+    async def run(host: str) -> TinyoError:
+        store = ImageStore(tmp_path)
+        pull = asyncio.create_task(store.pull(f"{host}/x:1"))
+        await asyncio.to_thread(half.wait, 30)
+        (nursery,) = children(os.getpid())
+        while not (born := children(nursery)):
+            await asyncio.sleep(0)
+        os.kill(nursery if killed == "the nursery" else born[0], signal.SIGKILL)
+        whole.set()
+        with pytest.raises(TinyoError) as caught:
+            await pull
+        assert children(os.getpid()) == []
+        assert len(os.listdir(tmp_path / "layers")) < 6
+        await store.pull(f"{host}/x:1")
+        assert len(os.listdir(tmp_path / "layers")) == 6
+        await store.close()
+        return caught.value
+
+    with served(liar(built, lie)) as host:
+        before = descriptors()
+        assert "ended" in asyncio.run(run(host)).message
+        assert descriptors() == before
