@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tinyo.node.v1 import node_pb2 as pb
 
+from tests.support.client import Client
 from tests.support.images import busybox_image, file, layer
-from tests.support.instance import Instance
+from tests.support.instance import PATIENCE, Instance
 from tests.support.registry import registry, requests
 
 
@@ -54,3 +56,12 @@ def test_a_runtime_that_dies_in_a_pull_goes_on_with_it(host: str, folder: Path, 
             instance.start("tinyo-runtime")
             assert "running" in up.result().stdout
         assert [line for line in requests(folder)[before:] if "/blobs/" in line] == []
+
+
+def test_a_pull_waits_for_a_runtime_that_is_just_being_started(host: str) -> None:
+    """As after a crash, when somebody asks for the same again at once."""
+    reference = busybox_image(host, "waits")
+    with Instance("tinyo-node") as instance, Client(instance.socket("tinyo-node")) as client:
+        pull = client.node.PullImage(pb.PullImageRequest(reference=reference), timeout=PATIENCE)
+        instance.start("tinyo-runtime")
+        assert [answer.image.references for answer in pull if answer.HasField("image")] == [[reference]]

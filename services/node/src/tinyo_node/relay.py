@@ -66,6 +66,7 @@ class Relay:
         self, request: pb.PullImageRequest, context: Context
     ) -> AsyncIterator[pb.PullImageResponse]:
         theirs = rt.PullImageRequest(reference=request.reference, platform=request.platform, refresh=True)
+        await self.reached()
         async for answer in collecting.pulled(self.state, self.runtime, theirs):
             if answer.HasField("progress"):
                 yield pb.PullImageResponse(progress=answer.progress)

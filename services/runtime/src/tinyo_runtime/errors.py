@@ -40,7 +40,7 @@ _DISK = {
     errno.EROFS: (
         grpc.StatusCode.FAILED_PRECONDITION,
         "DISK_READ_ONLY",
-        "the file system is read-only{}: see `dmesg` for why, make it writable and try again",
+        "the file system is read-only{}: make it writable and try again (`dmesg` may say why it is)",
     ),
 }
 
