@@ -42,6 +42,7 @@ class Table:
         #: Measurements of each contender, after so many that do not count.
         self._runs, self._warm_up = runs, warm_up
         self._rows: dict[str, dict[str, dict[str, float]]] = {}
+        self._figures: dict[str, dict[str, float | str]] = {}
         print(f"{versions}; {runs} runs each, taking turns\n")
         print(f"{'':34}{'median':>10}{'10 % .. 90 %':>22}   TinyO's median is")
 
@@ -62,10 +63,21 @@ class Table:
             print(line)
         sys.stdout.flush()
 
+    def figure(self, title: str, value: float, unit: str, note: str = "") -> None:
+        """What has no contender."""
+        self._figures[title] = {"value": round(value, 3), "unit": unit, "note": note}
+        print(f"{title:48}{f'{value:.1f} {unit}':>16}   {note}")
+        sys.stdout.flush()
+
     def keep(self) -> None:
         """Writes bench/results/NAME.json: seconds by row and contender."""
         RESULTS.mkdir(exist_ok=True)
-        content = {"versions": self._versions, "runs": self._runs, "rows": self._rows}
+        content = {
+            "versions": self._versions,
+            "runs": self._runs,
+            "rows": self._rows,
+            "figures": self._figures,
+        }
         (RESULTS / f"{self._name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
-from bench import peers, pull_images
+from bench import peers, pull_costs, pull_images
 from bench.contest import Contender, Table, run
 from scripts.engine import DOCKER, engine
 from tests.support.registry import registry
@@ -53,13 +54,18 @@ def main() -> None:
         address = undo.enter_context(engine(folder / "docker", network=False))
         docker = [DOCKER, "--host", address]
         state = [f"--root={folder}/podman", f"--runroot={folder}/podman-run"]
-        undo.callback(run, "podman", *state, "system", "reset", "--force")
+        podman = ["podman", *state, "--storage-driver=overlay"]
+        undo.callback(run, *podman, "system", "reset", "--force")
         table = Table("pull", peers.versions("docker", "podman"), runs=RUNS, warm_up=WARM_UP)
-        pull = Pulls(table, docker, ["podman", *state, "--storage-driver=overlay"])
+        contest = Contest(table, docker, podman)
         for name, (reference, compressed, unpacked) in names.items():
             count = IMAGES[name][0]
             title = f"{count} layer{'s'[: count - 1]}, {compressed / 1e6:.0f} MB of {IMAGES[name][3]}"
-            pull.compare(f"{title}, {unpacked / 1e6:.0f} MB unpacked", reference, zstd=name == "zstd")
+            contest.pull(f"{title}, {unpacked / 1e6:.0f} MB unpacked", reference, zstd=name == "zstd")
+        one, *_ = names["one"]
+        contest.again("the same again, unchanged", one)
+        contest.forget("remove one layer of 17,000 entries", one)
+        pull_costs.measure(table, INSTANCE, folder, names["four"], one)
         table.keep()
 
 
@@ -99,33 +105,47 @@ def images(folder: Path, host: str) -> dict[str, tuple[str, int, int]]:
     return found
 
 
-class Pulls:
+class Contest:
     """How each of them pulls, and forgets what it pulled."""
 
     def __init__(self, table: Table, docker: list[str], podman: list[str]) -> None:
-        self._table, self._docker, self._podman = table, docker, podman
+        self._table = table
+        #: Name, command for pulling, command for forgetting.
+        self._contenders = [
+            ("tinyo image", [TINYO, "image", "pull"], [TINYO, "image", "rm"]),
+            ("docker", [*docker, "pull"], [*docker, "rmi"]),
+            ("podman", [*podman, "pull", "--tls-verify=false"], [*podman, "rmi"]),
+        ]
 
-    def compare(self, title: str, reference: str, *, zstd: bool) -> None:
-        """One row."""
-        self._table.compare(
-            title,
-            self._contender("tinyo image pull", [TINYO, "image", "pull"], [TINYO, "image", "rm"], reference),
-            self._contender("docker pull", [*self._docker, "pull"], [*self._docker, "rmi"], reference),
-            self._contender(
-                "podman pull",
-                [*self._podman, "pull", "--tls-verify=false"],
-                [*self._podman, "rmi"],
-                reference,
-            ),
-        )
+    def pull(self, title: str, reference: str, *, zstd: bool) -> None:
+        """From nothing until a container could start."""
+        contenders = [
+            Contender(
+                f"{name} pull", partial(run, *pull, reference), partial(run, *forget, reference), settled
+            )
+            for name, pull, forget in self._contenders
+            if not (zstd and name == "docker")  # Debian's does not know it
+        ]
+        self._table.compare(title, *contenders)
 
-    def _contender(self, name: str, pull: list[str], forget: list[str], reference: str) -> Contender:
-        return Contender(
-            name,
-            lambda: run(*pull, reference),
-            lambda: run(*forget, reference),
-            settled,
-        )
+    def again(self, title: str, reference: str) -> None:
+        """All is here, and the registry has nothing new."""
+        for _, pull, _ in self._contenders:
+            run(*pull, reference)
+        contenders = [
+            Contender(f"{name} pull", partial(run, *pull, reference)) for name, pull, _ in self._contenders
+        ]
+        self._table.compare(title, *contenders)
+
+    def forget(self, title: str, reference: str) -> None:
+        """Until the command has ended."""
+        contenders = [
+            Contender(f"{name} rm", partial(run, *forget, reference), partial(run, *pull, reference), settled)
+            for name, pull, forget in self._contenders
+        ]
+        self._table.compare(title, *contenders)
+        for _, _, forget in self._contenders:
+            run(*forget, reference)
 
 
 def settled() -> None:
