@@ -21,7 +21,7 @@ from tinyo.node.v1 import node_pb2_grpc
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
-from tinyo.v1.image_pb2 import Image, ImageDetails, ImageUsage, PullProgress
+from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, PullProgress
 from tinyo.v1.push_pb2 import PushedImage, PushProgress
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
@@ -58,6 +58,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.gate = threading.Event()
         self.gate.set()
         self.entries: list[LogEntry] = []
+        self.archive = b""
+        #: A part of an archive has come.
+        self.heard = threading.Event()
         self.details = ImageDetails()
         #: How far pushes are said to be, until it is there.
         self.uploads: Iterable[PushProgress] = ()
@@ -253,6 +256,29 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     ) -> Iterator[pb.VerifyImagesResponse]:
         self.note(request, context)
         yield from self.findings
+
+    def ImportImages(
+        self, requests: Iterator[pb.ImportImagesRequest], context: Any
+    ) -> Iterator[pb.ImportImagesResponse]:
+        """Keeps what it gets in `archive`."""
+        self.note(next(requests), context)
+        self.archive = b""
+        for request in requests:
+            self.archive += request.data
+            self.heard.set()
+        yield pb.ImportImagesResponse(image=Image(references=["a:1"], digest="sha256:00", size_bytes=5))
+
+    def ExportImages(
+        self, request: pb.ExportImagesRequest, context: Any
+    ) -> Iterator[pb.ExportImagesResponse]:
+        """Sends `archive`; with `gate` closed, it fails after that."""
+        self.note(request, context)
+        image = Image(references=request.references, digest="sha256:00", size_bytes=5)
+        yield pb.ExportImagesResponse(content=ExportContent(images=[image], size_bytes=len(self.archive)))
+        for at in range(0, len(self.archive), 100_000):
+            yield pb.ExportImagesResponse(data=self.archive[at : at + 100_000])
+        if not self.gate.is_set():
+            context.abort(grpc.StatusCode.DATA_LOSS, "a blob is damaged")
 
 
 def differ(one: Message, other: Message, field: str) -> bool:

@@ -4,11 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyo.v1.image_pb2 import PullProgress
 
 from tinyo_runtime.images.progress import Layers
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.offers import Offer
+
+from tinyo_runtime.images.leases import Lease
 
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None
@@ -21,10 +26,12 @@ class Order:
     #: Whether the registry is asked although the image is here.
     refresh: bool = False
     progress: Listener = None
+    #: What an archive offers, when the image comes from there.
+    offer: "Offer | None" = None
     #: Of its layers, in the order of the manifest.
     layers: Layers = field(default_factory=Layers)
-    #: Digests and diff IDs of layers that it relies on.
-    relied: list[str] = field(default_factory=list)
+    #: Of the layers that it relies on.
+    lease: Lease = field(default_factory=Lease)
     #: What was asked for; set when the pull begins.
     platform: dict[str, str] = field(default_factory=dict)
     #: Digest of the manifest or index that is here under the name, and need not be asked for.
