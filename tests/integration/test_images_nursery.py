@@ -22,13 +22,24 @@ def built() -> Built:
     return image([layer(file(f"f{number}", os.urandom(300_000))) for number in range(6)])
 
 
+@pytest.fixture(autouse=True)
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children that tests before this one have left, which are not meant."""
+    monkeypatch.setitem(OTHERS, os.getpid(), frozenset(children(os.getpid())))
+
+
+#: By parent.
+OTHERS: dict[int, frozenset[int]] = {}
+
+
 def children(pid: int) -> list[int]:
     """Processes whose parent is this one."""
-    return [
+    found = [
         int(child)
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in (task / "children").read_text().split()
     ]
+    return [child for child in found if child not in OTHERS.get(pid, ())]
 
 
 def descriptors() -> int:
