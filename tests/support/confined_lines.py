@@ -1,7 +1,7 @@
-"""Which lines ran of what runs confined: the spawner and its children, and the unpacker.
+"""Which lines ran of what runs confined: the spawner and its children, packer and unpacker.
 
 Coverage cannot follow there: the spawner runs without site-packages, its children end in exec or `_exit`, the
-unpacker in a root where nothing can be saved. So they are started through this file: a trace function sets one
+others in a root where nothing can be saved. So they are started through this file: a trace function sets one
 byte for each line in a file that is mapped and shared, which survives chroot, clone, exec and SIGKILL alike.
 
 In three roles: a plugin of coverage, which makes every measured process start them so; the program
@@ -20,7 +20,8 @@ from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACKAGE = os.path.join(ROOT, "services/runtime/src/tinyo_runtime")
-PROGRAMS = (f"{PACKAGE}/spawner/__main__.py", f"{PACKAGE}/unpack/__main__.py")
+CONFINED = ("pack", "spawner", "unpack")
+PROGRAMS = tuple(f"{PACKAGE}/{folder}/__main__.py" for folder in CONFINED)
 MAPS = os.path.join(ROOT, ".coverage-confined")
 #: Bytes of a map for each file: more than it has lines.
 SIZE = 4096
@@ -30,7 +31,7 @@ def files() -> list[str]:
     """Their modules, in the order of their places in a map."""
     return sorted(
         os.path.join(PACKAGE, folder, name)
-        for folder in ("spawner", "unpack")
+        for folder in CONFINED
         for name in os.listdir(os.path.join(PACKAGE, folder))
         if name.endswith(".py")
     )

@@ -217,6 +217,14 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
             image=Image(digest="sha256:00"), reference=f"x.test/{request.new_reference}"
         )
 
+    def CommitContainer(self, request: pb.CommitContainerRequest, context: Any) -> pb.CommitContainerResponse:
+        self.note(request, context)
+        return pb.CommitContainerResponse(
+            image=Image(digest="sha256:00"),
+            reference=f"x.test/{request.reference}",
+            notes=["it\x1b[2J is new"],
+        )
+
     def PruneImages(self, request: pb.PruneImagesRequest, context: Any) -> pb.PruneImagesResponse:
         self.note(request, context)
         return pb.PruneImagesResponse(removed=self.prunable, freed_bytes=2500 * len(self.prunable))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
+from tinyo.v1.image_pb2 import LAYER_COMPRESSION_GZIP, LAYER_COMPRESSION_ZSTD, CommitOptions
 from tinyo_ctl.changes import find
 from tinyo_ctl.commands import COMMANDS
 
@@ -237,3 +238,23 @@ def test_logins_without_what_they_need(node: FakeNode, options: str, stdin: str,
 def test_login_and_logout(tinyo: Run, node: FakeNode) -> None:
     assert tinyo("logout", "r.test").stdout == "✓ r.test  logged out\n"
     assert node.requests == [pb.LogoutRequest(registry="r.test")]
+
+
+def test_commit_sends_what_was_said_and_tells_what_is_missing(tinyo: Run, node: FakeNode) -> None:
+    done = tinyo("commit", "-a", "me", "-m", "why", "-c", "CMD x", "-c", "ENV A=1", "--compression", "zstd",
+                 "--no-pause", "web", "team/web:2")  # fmt: skip
+    assert done.stdout == "✓ x.test/team/web:2  sha256:00\n"
+    assert done.stderr == "note: it\\x1b[2J is new\n"
+    options = CommitOptions(
+        author="me",
+        message="why",
+        changes=["CMD x", "ENV A=1"],
+        no_pause=True,
+        compression=LAYER_COMPRESSION_ZSTD,
+    )
+    sent = pb.CommitContainerRequest(name="web", reference="team/web:2", options=options)
+    assert node.requests[-1] == sent
+    tinyo("commit", "web", "app")
+    options = CommitOptions(compression=LAYER_COMPRESSION_GZIP)
+    assert node.requests[-1] == pb.CommitContainerRequest(name="web", reference="app", options=options)
+    assert tinyo("commit", "web").returncode == 2

@@ -143,6 +143,34 @@ COMMANDS = (
         ],
     ),
     Command(
+        ("commit",),
+        "make an image of a container",
+        "commit:commit",
+        "  tinyo commit web team/web:2           what web changed is a layer on its image\n"
+        "  tinyo commit -c 'CMD [\"serve\"]' -c 'ENV MODE=live' -m 'as tested' web team/web:2",
+        [
+            flag("-a", "--author", default="", metavar="NAME", help="who made it"),
+            flag(
+                "-c",
+                "--change",
+                action="append",
+                default=[],
+                metavar="INSTRUCTION",
+                help="a line of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, "
+                "WORKDIR",
+            ),
+            flag(
+                "-m", "--message", default="", metavar="TEXT", help="what it is for; `image history` shows it"
+            ),
+            flag("--no-pause", action="store_true", help="do not pause the container while it is read"),
+            flag(
+                "--compression", choices=("gzip", "zstd"), default="gzip", help="of the layer (default: gzip)"
+            ),
+            flag("name", metavar="NAME", help="name or id"),
+            flag("image", metavar="IMAGE", help="its reference; an image that had it loses it"),
+        ],
+    ),
+    Command(
         ("image ls",),
         "list images",
         "images:show",

@@ -8,7 +8,7 @@ import argparse
 from tinyo_ctl.commands import COMMANDS
 
 #: Commands that are followed by names of containers.
-NAMED = ("-", "rm", "logs", "exec", "stop", "start", "events")
+NAMED = ("-", "rm", "logs", "exec", "stop", "start", "events", "commit")
 CONTAINERS = "[ -S /run/${TINYO_INSTANCE:-tinyo}/node.sock ] && tinyo ls -a -o name 2>/dev/null"
 
 BASH = """\

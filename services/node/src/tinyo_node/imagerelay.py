@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 
+from tinyo_node import committing
 from tinyo_node.interceptors import Context
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class ImageRelay:
             rt.TagImageRequest(reference=request.reference, new_reference=request.new_reference)
         )
         return pb.TagImageResponse(image=theirs.image, reference=theirs.reference)
+
+    async def CommitContainer(
+        self, request: pb.CommitContainerRequest, context: Context
+    ) -> pb.CommitContainerResponse:
+        theirs = await self.runtime.CommitContainer(committing.of(self.state, request))
+        return pb.CommitContainerResponse(image=theirs.image, reference=theirs.reference, notes=theirs.notes)
 
     async def PruneImages(self, request: pb.PruneImagesRequest, context: Context) -> pb.PruneImagesResponse:
         theirs = await self.runtime.PruneImages(

@@ -51,7 +51,7 @@ class Cgroups:
         for root in self.roots:
             (root / id).mkdir(exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # only the pids hierarchy has it
-                _write(root / id / "pids.max", str(PIDS_MAX))
+                write(root / id / "pids.max", str(PIDS_MAX))
 
     @contextlib.contextmanager
     def opened(self, id: str) -> Iterator[list[int]]:
@@ -71,17 +71,7 @@ class Cgroups:
     async def remove(self, id: str) -> None:
         """Undoes `make`. The kernel may need a moment to let go of processes that have just ended."""
         for root in self.roots:
-            deadline = time.monotonic() + 1
-            while True:
-                try:
-                    (root / id).rmdir()
-                    break
-                except FileNotFoundError:
-                    break
-                except OSError as error:
-                    if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                        raise
-                    await asyncio.sleep(0.002)
+            await removed(root / id)
 
     def close(self, *, remove: bool) -> None:
         """With `remove` the instance's own folders go, where no container is left in them."""
@@ -90,7 +80,22 @@ class Cgroups:
                 root.rmdir()
 
 
-def _write(path: Path, value: str) -> None:
+async def removed(folder: Path) -> None:
+    """Takes one folder away. Raises OSError when somebody is in it after a second."""
+    deadline = time.monotonic() + 1
+    while True:
+        try:
+            folder.rmdir()
+            break
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.002)
+
+
+def write(path: Path, value: str) -> None:
     """Writes without creating: a file that is not there is a controller that is not there."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -33,6 +33,24 @@ def not_running(name: str) -> TinyoError:
     return TinyoError(FAILED, "CONTAINER_NOT_RUNNING", message, {"name": name})
 
 
+def never_started(name: str) -> TinyoError:
+    """CONTAINER_NEVER_STARTED."""
+    message = f"container {name!r} was never started, so there is nothing to make an image of: start it first"
+    return TinyoError(FAILED, "CONTAINER_NEVER_STARTED", message, {"name": name})
+
+
+def not_paused(name: str, why: str) -> TinyoError:
+    """CONTAINER_NOT_PAUSED."""
+    message = f"container {name!r} cannot be paused: {why}; with --no-pause it is read while it runs"
+    return TinyoError(FAILED, "CONTAINER_NOT_PAUSED", message, {"name": name})
+
+
+def commit_refused(name: str, why: str) -> TinyoError:
+    """COMMIT_REFUSED."""
+    message = f"container {name!r} cannot become an image: {why}"
+    return TinyoError(FAILED, "COMMIT_REFUSED", message, {"name": name})
+
+
 def no_command() -> TinyoError:
     """COMMAND_NOT_FOUND: there is none."""
     message = "the image has no command: say `command` in the Statefile"

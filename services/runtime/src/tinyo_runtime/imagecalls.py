@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from tinyo.runtime.v1 import runtime_pb2 as pb
 from tinyo.v1 import image_pb2 as v1
 
+from tinyo_runtime import committing
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import Context
 from tinyo_runtime.images import ImageStore, audit, catalog, details, usage
@@ -38,6 +39,13 @@ class ImageCalls:
     async def TagImage(self, request: pb.TagImageRequest, context: Context) -> pb.TagImageResponse:
         held, complete = details.tag(self.images, request.reference, request.new_reference)
         return pb.TagImageResponse(image=described(held.image, complete=held.complete), reference=complete)
+
+    async def CommitContainer(
+        self, request: pb.CommitContainerRequest, context: Context
+    ) -> pb.CommitContainerResponse:
+        held, complete, notes = await committing.commit(self.containers, request)
+        image = described(held.image, complete=held.complete)
+        return pb.CommitContainerResponse(image=image, reference=complete, notes=notes)
 
     async def PruneImages(self, request: pb.PruneImagesRequest, context: Context) -> pb.PruneImagesResponse:
         removed, freed = await prune(

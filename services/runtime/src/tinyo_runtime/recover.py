@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from tinyo.runtime.v1.record_pb2 import BootRecord
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_runtime import records, trash
+from tinyo_runtime import pausing, records, trash
 from tinyo_runtime.containers import Container, Containers
 from tinyo_runtime.network import Adopted
 from tinyo_runtime.spawnclient import Process
@@ -26,6 +26,7 @@ class Earlier:
         self._containers = containers
         self._records = list(records.load(containers.run))
         trash.empty(containers.folder)
+        pausing.end_all(containers.cgroups)
         for record in self._records:
             id = record.state.config.id
             folder = containers.folder / "containers" / id

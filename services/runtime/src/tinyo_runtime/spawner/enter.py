@@ -62,9 +62,10 @@ def mount_root(plan: Plan) -> None:
 
     Their names are found in `layers_dir`, a path and no descriptor: overlayfs takes only what it finds in the
     mount namespace of the caller. They are short, because mount(2) takes one page of options: 100 layers fit.
+    The container's own folder is complete in itself, whatever the kernel's defaults: an image can be made of it.
     """
     os.chdir(plan.message["layers_dir"])
-    options = "lowerdir={},upperdir={upper},workdir={work}"
+    options = "lowerdir={},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off"
     options = options.format(":".join(plan.message["layers"]), **plan.message)
     harden.check_options(options)
     sys.mount("overlay", plan.folder, "overlay", sys.MS_NODEV, options)

@@ -4,6 +4,7 @@ looked up below it, as if it were "/".
 
 import os
 
+from tinyo_runtime.spawner import made
 from tinyo_runtime.spawner import syscalls as sys
 
 
@@ -23,10 +24,9 @@ def open_in_root(path: str, *, make: str = "", links: bool = True) -> int:
     parent, name = os.path.split(path.rstrip("/"))
     folder = open_in_root(parent, make="folder", links=links)
     try:
-        if make == "folder":
-            os.mkdir(name, 0o755, dir_fd=folder)
-        else:
-            os.mknod(name, 0o644, dir_fd=folder)
+        new, mode = (os.mkdir, 0o755) if make == "folder" else (os.mknod, 0o644)
+        new(name, mode, dir_fd=folder)
+        made.mark(folder, name)
     finally:
         os.close(folder)
     return open_in_root(path, links=links)

@@ -6,16 +6,17 @@ import os
 from tinyo_runtime.unpack import limits
 from tinyo_runtime.unpack.tar import Entry
 
-_PREFIX = b"SCHILY.xattr."
+#: Of the keys of their records.
+PREFIX = b"SCHILY.xattr."
+#: Capabilities and access control lists.
+_KEPT = (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
 
 
 def add(fd: int, entry: Entry) -> None:
-    """Those that a container could set itself, and capabilities; never what overlayfs believes."""
+    """Those that a layer may have."""
     for record, value in entry.records.items():
-        key = record.removeprefix(_PREFIX)
-        if key == record or (key != b"security.capability" and not key.startswith(b"user.")):
-            continue
-        if key.startswith(b"user.overlay."):
+        key = record.removeprefix(PREFIX)
+        if key == record or not is_kept(key):
             continue
         try:
             os.setxattr(fd, key, value)
@@ -23,6 +24,11 @@ def add(fd: int, entry: Entry) -> None:
             if error.errno != errno.ENOTSUP:
                 raise
             limits.counts.skipped += 1
+
+
+def is_kept(name: bytes) -> bool:
+    """Whether a container could set it itself; never what overlayfs believes."""
+    return name in _KEPT or (name.startswith(b"user.") and not name.startswith(b"user.overlay."))
 
 
 def of_link(parent: int, name: bytes, entry: Entry) -> None:

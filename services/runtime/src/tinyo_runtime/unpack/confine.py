@@ -22,6 +22,13 @@ def confine(folder: str) -> None:
 
     Nothing can be imported afterwards, because it would be imported from the folder.
     """
+    leave(folder, _KEPT)
+    os.umask(0)
+    os.chmod("/", 0o755)  # whatever the caller's mask left of it
+
+
+def leave(folder: str, capabilities: int) -> None:
+    """The same for whoever needs others of them, as a mask of bits; in the folder nothing changes."""
     parent = os.getppid()
     _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -31,12 +38,10 @@ def confine(folder: str) -> None:
     _call("unshare", _CLONE_NEWNET | _CLONE_NEWIPC)
     os.chroot(folder)
     os.chdir("/")
-    os.umask(0)
-    os.chmod("/", 0o755)  # whatever the caller's mask left of it
     sys.meta_path.clear()
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
-    low, high = _KEPT & 0xFFFFFFFF, _KEPT >> 32
+    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
     data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
     _call("syscall", _SYS_CAPSET, ctypes.byref(header), ctypes.byref(data))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tinyo_runtime.unpack.tree import Tree
 
 #: Kinds of entries.
-WITHOUT_DATA = _HARD_LINK, _CHARACTER, _DEVICE, _FIFO = b"1", b"3", b"4", b"6"
+WITHOUT_DATA = HARD_LINK, _CHARACTER, _DEVICE, FIFO = b"1", b"3", b"4", b"6"
 
 
 def make(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
@@ -19,9 +19,9 @@ def make(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
     above, _, name = path.rpartition(b"/")
     if entry.kind == whiteouts.WHITEOUT:
         whiteouts.make(tree, path)
-    elif entry.kind == _HARD_LINK:
+    elif entry.kind == HARD_LINK:
         _link(tree, path, entry)
-    elif entry.kind == _FIFO:
+    elif entry.kind == FIFO:
         parent = tree.folder(above)
         os.mkfifo(name, entry.mode, dir_fd=parent)
         attributes.of_link(parent, name, entry)

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 #: Kind of an entry.
 WHITEOUT = b"whiteout"
 
-_PREFIX = b".wh."
-_OPAQUE = b".wh..wh..opq"
+PREFIX = b".wh."
+OPAQUE = b".wh..wh..opq"
 #: Bookkeeping of AUFS, which old builders left in layers.
 _AUFS = b".wh..wh."
 
 
 def takes(entry: tar.Entry, read: Callable[[int], bytes]) -> bool:
     """Makes an entry a whiteout whose name says so; True for what means nothing, which is read."""
-    if _PREFIX not in entry.name or entry.kind == tar.FOLDER:
+    if PREFIX not in entry.name or entry.kind == tar.FOLDER:
         return False
     path = tar.beneath(entry.name)
     name = path.rpartition(b"/")[2]
-    if name.startswith(_PREFIX):
+    if name.startswith(PREFIX):
         entry.kind = WHITEOUT
-    if (path.startswith(_AUFS) and path != _OPAQUE) or (name.startswith(_AUFS) and name != _OPAQUE):
+    if (path.startswith(_AUFS) and path != OPAQUE) or (name.startswith(_AUFS) and name != OPAQUE):
         for _ in tar.pieces(read, entry.size):
             pass
         return True
@@ -42,10 +42,10 @@ def takes(entry: tar.Entry, read: Callable[[int], bytes]) -> bool:
 def make(tree: "Tree", path: bytes) -> None:
     """Hides a name of the layers below, or everything that they have in a folder."""
     above, _, name = path.rpartition(b"/")
-    if name == _OPAQUE:
+    if name == OPAQUE:
         hide_lower(tree.folder(above))
         return
-    target = name.removeprefix(_PREFIX)
+    target = name.removeprefix(PREFIX)
     if target in (b"", b".", b".."):
         raise Refused(f"{name!r} hides nothing that an image may hide")
     parent = tree.folder(above)
