@@ -2,20 +2,25 @@
 
 Each of the bases adds one concern to the steps of `Images`, and calls the step that comes after it:
 sharing before anything comes, as long as there is room, verifying whatever comes, from here or from a registry,
-continuing what was cut off, with patience, from mirrors first, and as somebody whom they know.
+continuing what was cut off, with patience, from mirrors first, no slower than can be meant, and as somebody whom
+they know.
 """
 
 from pathlib import Path
 
-from tinyo_runtime.images import collector, disk, failures
+from tinyo.v1.image_pb2 import LAYER_STATE_FLUSHING
+
+from tinyo_runtime.images import collector, disk, failures, progress
 from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.headroom import Headroom
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.leases import Leases
 from tinyo_runtime.images.mirrors import Mirrors
 from tinyo_runtime.images.nursery import Nursed
+from tinyo_runtime.images.pace import Pace
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
+from tinyo_runtime.images.push import Push
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.resume import Resuming
 from tinyo_runtime.images.sharing import Sharing
@@ -24,7 +29,19 @@ from tinyo_runtime.images.verify import Verified
 
 
 class Careful(
-    Shelf, Sharing, Leases, Headroom, Nursed, Verified, Present, Resuming, Patience, Mirrors, Accounts
+    Shelf,
+    Sharing,
+    Leases,
+    Headroom,
+    Nursed,
+    Verified,
+    Present,
+    Resuming,
+    Patience,
+    Push,
+    Mirrors,
+    Pace,
+    Accounts,
 ):
     """Leaves nothing behind, and says what went wrong."""
 
@@ -43,6 +60,7 @@ class Careful(
         """The same last word, when all has reached the disk; what was not finished is deleted in the background."""
         try:
             answer = await super().unpack(reference, layer, diff_id, folder)
+            progress.current().becomes(LAYER_STATE_FLUSHING)
             await self._disk.sync()
             return answer
         except BaseException:

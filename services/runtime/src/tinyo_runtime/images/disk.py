@@ -5,6 +5,7 @@ import ctypes
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -18,6 +19,12 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def blobs(root: Path) -> Iterator[Path]:
+    """The files in the layout of a store."""
+    for algorithm in (root / "images/blobs").iterdir():
+        yield from algorithm.iterdir()
 
 
 def allotted(path: Path) -> int:

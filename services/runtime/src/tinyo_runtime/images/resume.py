@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import answers, failures
+from tinyo_runtime.images import answers, failures, progress
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
 
@@ -85,6 +85,7 @@ class Resuming(Base):
         except TinyoError as error:
             if error.reason != "IMAGE_CORRUPT" or not self._continued.pop(digest, None):
                 raise
+            progress.current().restarts()
             log.warning("what was kept of %s is wrong, and fetched again: %s", digest, error)
             await self._layer(reference, layer, diff_id)
         finally:
@@ -120,6 +121,7 @@ class Resuming(Base):
         """The same bytes, the first of them from the disk."""
         count = 0
         if kind == "blobs" and (source := self._continued.get(content["digest"])):
+            progress.current().is_here(source.stat().st_size)
             with source.open("rb") as file:
                 while chunk := await asyncio.to_thread(file.read, _CHUNK):
                     count += len(chunk)
