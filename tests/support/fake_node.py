@@ -5,7 +5,7 @@ on by `gate`. What was asked for is kept in `requests`.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,8 @@ from tinyo.node.v1 import node_pb2_grpc
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
-from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, LayerProgress, PullProgress
+from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, PullProgress
+from tinyo.v1.push_pb2 import PushedImage, PushProgress
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
 
@@ -61,8 +62,11 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         #: A part of an archive has come.
         self.heard = threading.Event()
         self.details = ImageDetails()
+        self.uploads: list[PushProgress] = []
         self.prunable: list[Image] = []
         self.findings: list[pb.VerifyImagesResponse] = []
+        #: How far images are said to be, by reference, until they are there.
+        self.pulls: dict[str, Iterable[PullProgress]] = {}
         self.refusal: status_pb2.Status | None = None
 
     def __enter__(self) -> Self:
@@ -128,8 +132,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
             if change.action == pb.CHANGE_ACTION_CREATE:
                 reason = EventReason.EVENT_REASON_PULLING
                 yield pb.ApplyResponse(event=Event(name=spec.name, reason=reason))
-                layer = LayerProgress(total_bytes=1000, received_bytes=400)
-                yield pb.ApplyResponse(progress=PullProgress(reference=spec.image, layers=[layer]))
+                for progress in self.pulls.get(spec.image, ()):
+                    yield pb.ApplyResponse(progress=progress)
         self.gate.wait()
         yield pb.ApplyResponse(settled=pb.ApplySettled(containers=settled))
 
@@ -202,9 +206,18 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
 
     def PullImage(self, request: pb.PullImageRequest, context: Any) -> Iterator[pb.PullImageResponse]:
         self.note(request, context)
+        for progress in self.pulls.get(request.reference, ()):
+            yield pb.PullImageResponse(progress=progress)
         yield pb.PullImageResponse(
             image=Image(references=[request.reference], digest="sha256:00", size_bytes=5)
         )
+
+    def PushImage(self, request: pb.PushImageRequest, context: Any) -> Iterator[pb.PushImageResponse]:
+        self.note(request, context)
+        for progress in self.uploads:
+            yield pb.PushImageResponse(progress=progress)
+        pushed = PushedImage(reference=f"r.test/{request.reference}", digest="sha256:00", size_bytes=5)
+        yield pb.PushImageResponse(pushed=pushed)
 
     def RemoveImage(self, request: pb.RemoveImageRequest, context: Any) -> pb.RemoveImageResponse:
         self.note(request, context)

@@ -179,12 +179,29 @@ COMMANDS = (
     ),
     Command(
         ("image pull",),
-        "fetch an image",
-        "images:pull",
-        "  tinyo image pull alpine:3.20\n  tinyo image pull --platform linux/arm64 alpine",
+        "fetch images",
+        "pulling:pull",
+        "  tinyo image pull alpine:3.20\n"
+        "  tinyo image pull alpine debian        at the same time; layers that both have are fetched once\n"
+        "  tinyo image pull --platform linux/arm64 alpine\n"
+        "  tinyo image pull -o json alpine       how far it is, for programs: an object a line",
         [
-            flag("reference", metavar="IMAGE"),
-            flag("--platform", default="", metavar="OS/ARCH", help="default: this machine's"),
+            flag("references", nargs="+", metavar="IMAGE"),
+            flag("--platform", default="", metavar="OS/ARCH[/VARIANT]", help="default: this machine's"),
+            flag("-o", "--output", choices=("json",), help="how (default: for people)"),
+        ],
+    ),
+    Command(
+        ("image push",),
+        "bring an image to a registry",
+        "pushing:push",
+        "  tinyo image push registry.example.com/team/app:1.2\n"
+        "  tinyo image push app:1.2 registry.example.com/team/app      it need not have that name here",
+        [
+            flag("reference", metavar="IMAGE", help="reference or digest of an image that is here"),
+            flag(
+                "target", nargs="?", default="", metavar="REFERENCE", help="where to (default: as IMAGE says)"
+            ),
         ],
     ),
     Command(

@@ -23,7 +23,7 @@ async def apply(
     with pulls.followed(state, containers) as progress:
         async for events in follow(state, containers, after, settled):
             while progress:
-                yield pb.ApplyResponse(progress=progress.pop(0))
+                yield pb.ApplyResponse(progress=progress.popitem()[1])
             for event in events:
                 yield pb.ApplyResponse(event=event)
 

@@ -2,26 +2,30 @@
 
 Each of the bases adds one concern to the steps of `Images`, and calls the step that comes after it:
 sharing before verifying, verifying whatever comes, from here, an archive or a registry, with patience, from mirrors
-first, and as somebody whom they know.
+first, no slower than can be meant, and as somebody whom they know.
 """
 
 from pathlib import Path
 
-from tinyo_runtime.images import disk, failures
+from tinyo.v1.image_pb2 import LAYER_STATE_FLUSHING
+
+from tinyo_runtime.images import disk, failures, progress
 from tinyo_runtime.images.accounts import Accounts
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.imports import Imports
 from tinyo_runtime.images.mirrors import Mirrors
 from tinyo_runtime.images.nursery import Nursed
+from tinyo_runtime.images.pace import Pace
 from tinyo_runtime.images.patience import Patience
 from tinyo_runtime.images.present import Present
+from tinyo_runtime.images.push import Push
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.sharing import Sharing
 from tinyo_runtime.images.shelf import Shelf
 from tinyo_runtime.images.verify import Verified
 
 
-class Careful(Shelf, Sharing, Nursed, Verified, Present, Imports, Patience, Mirrors, Accounts):
+class Careful(Shelf, Sharing, Nursed, Verified, Present, Imports, Patience, Push, Mirrors, Pace, Accounts):
     """Leaves nothing behind, and says what went wrong."""
 
     def __init__(self) -> None:
@@ -42,6 +46,7 @@ class Careful(Shelf, Sharing, Nursed, Verified, Present, Imports, Patience, Mirr
         """The same last word, when all has reached the disk; what was not finished is deleted in the background."""
         try:
             answer = await super().unpack(reference, layer, diff_id, folder)
+            progress.current().becomes(LAYER_STATE_FLUSHING)
             await self._disk.sync()
             return answer
         except BaseException:

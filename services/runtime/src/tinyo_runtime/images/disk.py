@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,6 +26,12 @@ def link(descriptor: int, path: Path) -> None:
         os.link(f"/proc/self/fd/{descriptor}", path.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
         os.close(folder)
+
+
+def blobs(root: Path) -> Iterator[Path]:
+    """The files in the layout of a store."""
+    for algorithm in (root / "images/blobs").iterdir():
+        yield from algorithm.iterdir()
 
 
 def allotted(path: Path) -> int:

@@ -17,8 +17,8 @@ import grpc
 
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import catalog, names
-from tinyo_runtime.images.answers import INDEX_TYPES, MANIFEST_TYPES
 from tinyo_runtime.images.image import Document, Image
+from tinyo_runtime.images.kinds import INDEX_TYPES, MANIFEST_TYPES
 from tinyo_runtime.images.offers import NAMES
 
 if TYPE_CHECKING:

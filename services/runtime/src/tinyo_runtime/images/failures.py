@@ -38,8 +38,16 @@ def _told(reference: "Reference", error: Exception) -> Exception:
     if isinstance(error, Malformed):
         return corrupt(reference, str(error))
     if isinstance(error, httpx.RequestError | httpx.InvalidURL):
-        return unreachable(reference, str(error) or type(error).__name__)
+        return unreachable(reference, said(error))
     return TinyoError.of(error) if isinstance(error, OSError) else error
+
+
+def said(error: BaseException) -> str:
+    """The text of an error, or of the nearest one that led to it and has one: a library's own often has none."""
+    found: BaseException | None = error
+    while found and not str(found):
+        found = found.__cause__ or found.__context__
+    return str(found) if found else type(error).__name__
 
 
 def reference_invalid(text: str) -> TinyoError:
@@ -148,6 +156,19 @@ def unreachable(reference: "Reference", why: str) -> TinyoError:
     )
 
 
+def busy(reference: "Reference", status: int, wait: float) -> TinyoError:
+    """REGISTRY_UNREACHABLE, and for longer than anybody wants to wait."""
+    why = f"it answers with status {status}, and wants to be asked again in {wait:.0f} seconds"
+    return unreachable(reference, why)
+
+
+def platform_invalid(text: str) -> TinyoError:
+    """PLATFORM_INVALID."""
+    shown = text if len(text) <= 100 else text[:100] + "…"
+    message = f"{shown!r} is not a platform: write it like linux/amd64, linux/arm/v7 or arm64"
+    return TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "PLATFORM_INVALID", message, {"platform": shown})
+
+
 def platform_missing(reference: "Reference", platform: str, available: list[str]) -> TinyoError:
     """IMAGE_PLATFORM_MISSING."""
     offered = ", ".join(available) or "none"
@@ -159,12 +180,30 @@ def platform_missing(reference: "Reference", platform: str, available: list[str]
     )
 
 
+def only_here(reference: "Reference", platform: str, available: str, error: Exception) -> TinyoError:
+    """IMAGE_PLATFORM_MISSING: an image is here for another platform, and its registry does not help."""
+    return TinyoError(
+        grpc.StatusCode.NOT_FOUND,
+        "IMAGE_PLATFORM_MISSING",
+        f"image {reference} is here for {available}, and not for {platform}; and {said(error)}",
+        {"reference": str(reference), "platform": platform, "available": available},
+    )
+
+
 def corrupt(reference: "Reference", why: str, **facts: str) -> TinyoError:
     """IMAGE_CORRUPT: what was served is not what was promised, or breaks the rules."""
     message = f"image {reference} is not intact and was not kept: {why}"
     return TinyoError(
         grpc.StatusCode.DATA_LOSS, "IMAGE_CORRUPT", message, {"reference": str(reference), **facts}
     )
+
+
+def not_unpacked(reference: "Reference", layer: str, why: str) -> TinyoError:
+    """INTERNAL: the process that unpacks did not do its work, whosever fault that is."""
+    message = (
+        f"layer {layer} of image {reference} was not unpacked, because of the process that does it: {why}"
+    )
+    return TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message)
 
 
 def unsupported(reference: "Reference", media_type: str, why: str = "it is not known here") -> TinyoError:

@@ -55,7 +55,8 @@ class Imports(Base):
         finally:
             os.close(blob)
         (folder / "tree").mkdir()
-        unpacker = await self.unpacker(str(folder / "tree"), layer["mediaType"])
+        arguments = (str(folder / "tree"), layer["mediaType"], diff_id.partition(":")[0])
+        unpacker = await self.unpacker(*arguments)
         assert unpacker.stdin
         async with child.ended(unpacker):
             async for chunk in self.fetch(reference, "blobs", layer):
@@ -85,7 +86,7 @@ async def import_images(
     """
     from tinyo_runtime.images.store import PLATFORM  # which needs this module
 
-    wanted = platforms.of(spec.platform) or PLATFORM
+    wanted = platforms.want(spec.platform)
     if spec.name:
         selection.complete(spec.name)  # whoever made a mistake hears of it before anything is sent
     instructions.applied({}, spec.changes)
@@ -101,7 +102,8 @@ async def import_images(
                     "name", "the archive is a root file system: give it one name with --name"
                 )
             root = offers.root_file_system
-            found = [await asyncio.to_thread(root, received, spec.name, wanted, list(spec.changes))]
+            made_for = platforms.of(spec.platform) or PLATFORM
+            found = [await asyncio.to_thread(root, received, spec.name, made_for, list(spec.changes))]
         chosen = selection.chosen(found, spec)
         references = [selection.references(offer, spec) for offer in chosen]
         for offer, (first, *others) in zip(chosen, references, strict=True):

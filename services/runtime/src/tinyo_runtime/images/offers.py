@@ -104,7 +104,8 @@ def _layout(archive: Archive, platform: Document) -> Iterator[Offer]:
         if "unknown" not in platforms.name(_platform(entry)):
             groups.setdefault(_names(entry), []).append(entry)
     for names, same in groups.items():
-        fitting = [one for one in same if platform.items() <= _platform(one).items()] or same
+        fitting = [one for one in same if platforms.rank(platform, _platform(one)) is not None]
+        fitting = sorted(fitting, key=lambda one: platforms.rank(platform, _platform(one)) or 0) or same
         for entry in fitting[:1] if names else fitting:  # one name can mean one image
             yield Offer(archive, names, entry["digest"])
 

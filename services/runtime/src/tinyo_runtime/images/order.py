@@ -6,7 +6,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tinyo.v1.image_pb2 import LayerProgress, PullProgress
+from tinyo.v1.image_pb2 import PullProgress
+
+from tinyo_runtime.images.progress import Layers
 
 if TYPE_CHECKING:
     from tinyo_runtime.images.offers import Offer
@@ -25,9 +27,7 @@ class Order:
     #: What an archive offers, when the image comes from there.
     offer: "Offer | None" = None
     #: Of its layers, in the order of the manifest.
-    layers: list[LayerProgress] = field(default_factory=list)
-    #: When its progress was told last, by the monotonic clock.
-    reported: float = 0.0
+    layers: Layers = field(default_factory=Layers)
     #: Digests and diff IDs of layers that it relies on.
     relied: list[str] = field(default_factory=list)
     #: What was asked for; set when the pull begins.
@@ -36,6 +36,10 @@ class Order:
     known: str = ""
     #: Whether a manifest was chosen from an index.
     chosen: bool = False
+    #: The platform that the index says of it, if it says any.
+    offered: dict[str, str] = field(default_factory=dict)
+    #: Digest of what the registry has under the name, manifest or index.
+    resolved: str = ""
     #: The manifest, when it is known.
     manifest: dict[str, Any] = field(default_factory=dict)
 
@@ -46,6 +50,19 @@ _current: ContextVar[Order] = ContextVar("order")
 def current() -> Order:
     """The pull that the running task works on."""
     return _current.get()
+
+
+def resolved() -> str:
+    """Digest of what the registry has under the name; nothing outside of a pull."""
+    pull = _current.get(None)
+    return pull.resolved if pull else ""
+
+
+def variant() -> dict[str, str]:
+    """The variant of the platform that the index says of what is pulled, if it says one."""
+    pull = _current.get(None)
+    found = pull.offered.get("variant") if pull else ""
+    return {"variant": found} if found else {}
 
 
 @contextmanager

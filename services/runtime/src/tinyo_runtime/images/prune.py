@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, failures, names
+from tinyo_runtime.images import catalog, disk, failures, names
 from tinyo_runtime.images.disk import allotted
 from tinyo_runtime.images.image import Document, Image
 from tinyo_runtime.images.reference import Reference
@@ -101,8 +101,9 @@ def unneeded(images: "Shelf", kept: list[Document], removed: list[Document], in_
         *(path for path in (images.root / "layers").iterdir() if path not in folders),
         *(
             path
-            for path in (images.root / "images/blobs/sha256").iterdir()
-            if (digest := f"sha256:{path.name}") not in blobs and (digest in left or _is_old(path))
+            for path in disk.blobs(images.root)
+            if (digest := f"{path.parent.name}:{path.name}") not in blobs
+            and (digest in left or _is_old(path))
         ),
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, prune
+from tinyo_runtime.images import catalog, disk, prune
 from tinyo_runtime.images.catalog import Held
 from tinyo_runtime.images.disk import allotted
 from tinyo_runtime.images.image import Document
@@ -41,7 +41,7 @@ async def measure(images: "Shelf", in_use: prune.InUse) -> Total:
     held = catalog.held(images)
     places = [_places(images, one.entries) for one in held]
     count = Counter(path for paths in places for path in paths)
-    blobs = [*(images.root / "images/blobs/sha256").iterdir()]
+    blobs = [*disk.blobs(images.root)]
     layers = [*(images.root / "layers").iterdir()]
     doomed, all_doomed = (_doomed(images, in_use, all=all) for all in (False, True))
     sizes = await asyncio.to_thread(lambda: {path: allotted(path) for path in (*blobs, *layers)})
