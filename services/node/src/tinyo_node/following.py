@@ -65,7 +65,7 @@ class Following:
         names = set(request.names)
         async for events in self.state.log.watch(request.after_sequence):
             for event in events:
-                if event.cluster == request.cluster and (not names or event.name in names):
+                if event.cluster in ("", request.cluster) and (not names or event.name in names):
                     yield pb.WatchResponse(event=event)
             if not (events or request.follow):
                 return

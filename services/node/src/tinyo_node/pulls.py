@@ -11,6 +11,8 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.event_pb2 import EVENT_REASON_PULLING, Event
 from tinyo.v1.image_pb2 import LAYER_STATE_EXISTS, PullProgress
 
+from tinyo_node import collecting
+
 if TYPE_CHECKING:
     from tinyo_node.cluster import State
     from tinyo_node.reconcile import Reconciler
@@ -74,6 +76,7 @@ async def progressed(work: "Reconciler", container: v1.Container, answer: rt.Pul
     if answer.HasField("image"):
         pull.digest.set_result(answer.image.digest)
         del running[image]
+        collecting.soon.set()
         return
     pull.progress = answer.progress
     for images, progress in followers:

@@ -1,7 +1,9 @@
 """What goes wrong with images, in the words and reasons that callers see."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -48,6 +50,31 @@ def said(error: BaseException) -> str:
     while found and not str(found):
         found = found.__cause__ or found.__context__
     return str(found) if found else type(error).__name__
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same pull may go further later: it was cancelled, or its registry could not be reached."""
+    import httpx  # when it is needed: it takes long
+
+    if isinstance(error, TinyoError):
+        return error.reason == "REGISTRY_UNREACHABLE"
+    return isinstance(error, asyncio.CancelledError | httpx.RequestError)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk could not take it; of many layers, any."""
+    if isinstance(error, ExceptionGroup):
+        return any(map(is_full, error.exceptions))
+    return TinyoError.of(error).reason == "DISK_FULL"
+
+
+def no_room(folder: Path, percent: float, lacking: int) -> TinyoError:
+    """DISK_FULL, before it is."""
+    message = (
+        f"the disk at {folder} is {percent:.0f} % full, and a pull leaves some of it free (disk_reserve in "
+        f"runtime.toml): {max(0.1, lacking / 1e6):.1f} MB more are needed, `tinyo image prune -a` may free them"
+    )
+    return TinyoError(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", message, {"path": str(folder)})
 
 
 def reference_invalid(text: str) -> TinyoError:

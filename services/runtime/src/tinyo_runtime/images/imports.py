@@ -55,8 +55,7 @@ class Imports(Base):
         finally:
             os.close(blob)
         (folder / "tree").mkdir()
-        arguments = (str(folder / "tree"), layer["mediaType"], diff_id.partition(":")[0])
-        unpacker = await self.unpacker(*arguments)
+        unpacker = await self.unpacker(str(folder / "tree"), layer["mediaType"])
         assert unpacker.stdin
         async with child.ended(unpacker):
             async for chunk in self.fetch(reference, "blobs", layer):
@@ -102,7 +101,7 @@ async def import_images(
                     "name", "the archive is a root file system: give it one name with --name"
                 )
             root = offers.root_file_system
-            made_for = platforms.of(spec.platform) or PLATFORM
+            made_for = platforms.of(spec.platform) or PLATFORM  # no level: nobody knows what it needs
             found = [await asyncio.to_thread(root, received, spec.name, made_for, list(spec.changes))]
         chosen = selection.chosen(found, spec)
         references = [selection.references(offer, spec) for offer in chosen]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tinyo_runtime.images import instructions, platforms, verify
+from tinyo_runtime.images import choice, instructions, platforms, verify
 from tinyo_runtime.images.archive import Archive, Member, shown, unusable
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
@@ -104,8 +104,8 @@ def _layout(archive: Archive, platform: Document) -> Iterator[Offer]:
         if "unknown" not in platforms.name(_platform(entry)):
             groups.setdefault(_names(entry), []).append(entry)
     for names, same in groups.items():
-        fitting = [one for one in same if platforms.rank(platform, _platform(one)) is not None]
-        fitting = sorted(fitting, key=lambda one: platforms.rank(platform, _platform(one)) or 0) or same
+        best = choice.best(same, platform)
+        fitting = [best] if best else same
         for entry in fitting[:1] if names else fitting:  # one name can mean one image
             yield Offer(archive, names, entry["digest"])
 

@@ -13,6 +13,8 @@ from tinyo_runtime.images.progress import Layers
 if TYPE_CHECKING:
     from tinyo_runtime.images.offers import Offer
 
+from tinyo_runtime.images.leases import Lease
+
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None
 
@@ -28,8 +30,8 @@ class Order:
     offer: "Offer | None" = None
     #: Of its layers, in the order of the manifest.
     layers: Layers = field(default_factory=Layers)
-    #: Digests and diff IDs of layers that it relies on.
-    relied: list[str] = field(default_factory=list)
+    #: Of the layers that it relies on.
+    lease: Lease = field(default_factory=Lease)
     #: What was asked for; set when the pull begins.
     platform: dict[str, str] = field(default_factory=dict)
     #: Digest of the manifest or index that is here under the name, and need not be asked for.

@@ -6,7 +6,7 @@ The bytes are those that are here, so its digest stays what it is. Nothing that 
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tinyo.v1.push_pb2 import PushProgress, UploadProgress
 
@@ -14,11 +14,11 @@ from tinyo_runtime.images import cargo, failures, rejections
 from tinyo_runtime.images.cargo import Blob
 from tinyo_runtime.images.contents import Content, Damaged
 from tinyo_runtime.images.reference import Reference
-from tinyo_runtime.images.shelf import Shelf
 
 if TYPE_CHECKING:
     from tinyo_runtime.images.destination import Destination
-    from tinyo_runtime.images.store import Images as Base
+    from tinyo_runtime.images.leases import Leases as Base
+    from tinyo_runtime.images.shelf import Shelf
 else:
     Base = object
 
@@ -40,25 +40,17 @@ class Pushed(NamedTuple):
 class Push(Base):
     """Pushes images. No mirror is ever written to."""
 
-    #: Digests that must not be swept meanwhile.
-    wanted: list[str]
-
     async def push(self, reference: str, to: str = "", report: "Report | None" = None) -> Pushed:
         """Brings an image to the registry that its reference names, or to that of `to`. Raises TinyoError.
 
         Cancelled or failed, it takes back what it began to send; blobs that have arrived stay.
         """
-        assert isinstance(self, Shelf)
-        digest, target = cargo.find(self, reference, to)
-        goods = cargo.load(self, reference, digest, target)
-        relied = [*goods.documents, *goods.blobs]
-        self.wanted.extend(relied)
-        try:
-            with failures.explained(target):
-                await self._bring(reference, target, goods, report or Report())
-        finally:
-            for one in relied:
-                self.wanted.remove(one)
+        shelf = cast("Shelf", self)
+        digest, target = cargo.find(shelf, reference, to)
+        goods = cargo.load(shelf, reference, digest, target)
+        with self.lease() as lease, failures.explained(target):
+            lease.add(*goods.documents, *goods.blobs)
+            await self._bring(reference, target, goods, report or Report())
         return Pushed(str(target), digest, sum(blob.size for blob in goods.blobs.values()))
 
     async def _bring(self, reference: str, target: Reference, goods: cargo.Cargo, report: "Report") -> None:

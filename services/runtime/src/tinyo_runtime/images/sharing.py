@@ -15,7 +15,7 @@ from tinyo_runtime.images.once import Listener, Once
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
-    from tinyo_runtime.images.store import Images as Base
+    from tinyo_runtime.images.leases import Leases as Base
 else:
     Base = object
 
@@ -31,7 +31,6 @@ class Sharing(Base):
         self._pulls: Once[str, v1.PullProgress] = Once()
         self._layers: Once[None, progress.Layer] = Once()
         self._limit = asyncio.Semaphore(PARALLEL)
-        self.wanted: list[str] = []
 
     async def image(self, reference: Reference, platform: Document) -> str:
         """The same digest; whoever asks for the same at the same time shares the pull."""
@@ -39,13 +38,9 @@ class Sharing(Base):
 
         async def work(tell: Listener[v1.PullProgress]) -> str:
             pull = order.Order(asked.refresh, tell, asked.offer)
-            try:
-                with order.entered(pull):
-                    async with progress.told(reference, pull.layers, tell):
-                        return await super(Sharing, self).image(reference, platform)
-            finally:
-                for name in pull.relied:
-                    self.wanted.remove(name)
+            with self.lease() as pull.lease, order.entered(pull):
+                async with progress.told(reference, pull.layers, tell):
+                    return await super(Sharing, self).image(reference, platform)
 
         key = (reference, *platform.items(), asked.refresh, asked.offer)
         return await self._pulls.join(key, work, asked.progress or (lambda progress: None))
@@ -54,9 +49,7 @@ class Sharing(Base):
         """Returns when the layer is in its place, whoever puts it there."""
         pull = order.current()
         mine = pull.layers.add(layer)
-        relied = (layer["digest"], diff_id)
-        pull.relied.extend(relied)
-        self.wanted.extend(relied)
+        pull.lease.add(layer["digest"], diff_id)
 
         async def work(tell: Listener[progress.Layer]) -> None:
             with progress.of(layer) as fetched:

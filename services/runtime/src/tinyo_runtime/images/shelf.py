@@ -33,7 +33,7 @@ _MAX_SIZE = 2**63 - 1
 class Shelf(Base):
     """The images that are complete, and what is told of them."""
 
-    #: Digests and diff IDs that pulls under way rely on; they must not be swept.
+    #: What has a lease (see leases.py) must not be swept.
     wanted: list[str]
     clients: "dict[tuple[str, str], httpx.AsyncClient]"
 
