@@ -49,6 +49,10 @@ async def receive(folder: Path, chunks: AsyncIterator[bytes], trash: Trash) -> A
         while len(answer) < _MAX_ANSWER and (piece := await scanner.stdout.read(_MAX_ANSWER)):
             answer += piece
         return Archive(place, _judged(answer, folder), trash)
+    except child.Died as error:
+        trash.discard(place)
+        message = f"the archive was not read, because of the process that does it: {error}"
+        raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
     except BaseException:
         trash.discard(place)
         raise
