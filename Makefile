@@ -14,6 +14,8 @@ BIN ?= /usr/local/bin
 UNITS ?= /etc/systemd/system
 # Which tests to run; all of them, with coverage, unless it is set: `make test TESTS=tests/unit`.
 TESTS ?=
+# How long `make fuzz` searches in the parsers, and about how long in stacks of layers.
+FUZZ_SECONDS ?= 60
 
 UV := $(VENV)/bin/uv
 PIP := $(UV) pip install --quiet --python $(VENV)/bin/python
@@ -36,6 +38,10 @@ test: $(VENV)/.developing ## run every check and every test
 
 test-all: ## the same on every Python from 3.11 on that is here
 	@for python in $$(scripts/pythons); do echo "== $$python"; $(MAKE) test PYTHON=$$python; done
+
+fuzz: $(VENV)/.fuzzing ## search for what the readers of images cannot stand (FUZZ_SECONDS=60)
+	@$(VENV)/bin/python -m tests.fuzz $(FUZZ_SECONDS)
+	@VENV=$(VENV) FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/test tests/integration/test_images_properties.py
 
 format: $(VENV)/.developing ## put the sources into shape
 	@$(VENV)/bin/ruff check --quiet --fix . ; $(VENV)/bin/ruff format --quiet .
@@ -65,13 +71,14 @@ lock: $(VENV)/.installed ## choose the newest versions of what requirements/ pin
 	  --generate-hashes --no-header --no-annotate"; \
 	$$compile $(SERVICES:=/pyproject.toml) --no-emit-package tinyo-protos -o requirements/run.txt; \
 	$$compile requirements/build.in -c requirements/run.txt -o requirements/build.txt; \
-	$$compile requirements/dev.in -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
+	$$compile requirements/dev.in -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt; \
+	$$compile requirements/fuzz.in -o requirements/fuzz.txt
 
 clean: ## remove what was made in this folder
 	@rm -rf .venv* .coverage* build protos/build services/*/build .*_cache .hypothesis
 	@find . -name __pycache__ -o -name '*.egg-info' -prune | xargs rm -rf
 
-.PHONY: help setup demo test test-all format budget bench picture compose-dev install uninstall lock clean run-packages
+.PHONY: help setup demo test test-all fuzz format budget bench picture compose-dev install uninstall lock clean run-packages
 
 # An environment is complete when its stamp is newer than what it was made from.
 
@@ -100,4 +107,8 @@ $(VENV)/.installed: $(SERVICES:=/pyproject.toml) $(VENV)/.contracts | run-packag
 $(VENV)/.developing: requirements/dev.txt $(VENV)/.installed
 	@scripts/apt $(TEST_PACKAGES)
 	@scripts/phase "tools for developing" $(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.fuzzing: requirements/fuzz.txt $(VENV)/.developing
+	@scripts/phase "a fuzzer" $(PIP) --require-hashes -r requirements/fuzz.txt
 	@touch $@

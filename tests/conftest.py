@@ -1,6 +1,7 @@
 """What every test gets: nobody escapes, and nothing is left behind."""
 
 import ctypes
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,17 @@ def pytest_configure() -> None:
     """A service that outlives what started it becomes our child, where `assert_clean` finds it."""
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of a Debian with Python, made once for all tests that need a real distribution."""
+    tree = tmp_path_factory.mktemp("debian") / "debian.tar"
+    command = ["mmdebstrap", "--quiet", "--variant=essential", "--mode=root", "--include=libpython3-stdlib"]
+    made = subprocess.run([*command, "bookworm", tree], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no Debian can be made here: {made.stderr.strip().splitlines()[-1]}")
+    return tree
 
 
 @pytest.fixture(autouse=True)

@@ -119,3 +119,23 @@ def test_an_image_for_another_machine(instance: Instance, host: str, tmp_path: P
         2,
         "tinyo: 'linux//amd64' is not a platform: write it like linux/amd64, linux/arm/v7 or arm64\n",
     )
+
+
+def test_a_root_looks_as_its_image_says(instance: Instance, host: str, tmp_path: Path) -> None:
+    """A layer that has something in /tmp and /root, and says nothing of them; what a container changes stays."""
+    upper = layer(file("tmp/here"), file("root/.wh.absent"))
+    reference = busybox_image(host, "undescribed", [upper])
+    (tmp_path / "web.yml").write_text(f"container: {reference}\n")
+    instance.cli("+", str(tmp_path / "web.yml"))
+    assert instance.cli("exec", "web", "--", "stat", "-c", "%a %n", "/tmp", "/root", "/").stdout.split() == (
+        ["1777", "/tmp", "700", "/root", "755", "/"]
+    )
+    assert instance.cli("exec", "web", "--", "ls", "/tmp", "/root").stdout == "/root:\n\n/tmp:\nhere\n"
+    instance.cli("exec", "web", "--", "chmod", "711", "/", "/tmp")
+    instance.stop("tinyo-node")
+    instance.stop("tinyo-runtime")
+    instance.start("tinyo-runtime")
+    instance.start("tinyo-node")
+    instance.cli("stop", "web", "-t", "0")
+    instance.cli("start", "web")
+    assert instance.cli("exec", "web", "--", "stat", "-c", "%a", "/tmp", "/").stdout.split() == ["711", "711"]

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, pace, patience
+from tinyo_runtime.images import Image, ImageStore, child, pace, patience
 from tinyo_runtime.images.guard import Guard
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.sharing import PARALLEL
@@ -623,3 +624,58 @@ def _answer(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str
     for key, value in {**headers, "Content-Length": "0"}.items():
         request.send_header(key.replace("_", "-"), value)
     request.end_headers()
+
+
+def unpackers() -> list[int]:
+    """Processes that unpack: children of one that was started by us."""
+    return [grandchild for child in children(os.getpid()) for grandchild in children(child)]
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (signal.SIGKILL, "ended by signal 9 (SIGKILL), as happens when memory runs out"),
+        (signal.SIGXCPU, "too much processor time"),
+        (signal.SIGSEGV, "ended by signal 11 (SIGSEGV)"),
+        (signal.SIGSTOP, "did nothing for"),
+    ],
+)
+def test_an_unpacker_that_dies_or_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, told: str
+) -> None:
+    """One clear error, nothing left, and the next pull works."""
+    monkeypatch.setattr(child, "PATIENCE", 0.3)
+    big = image([layer(file("f", os.urandom(20_000_000)))])
+    struck = []
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        """Sends the first half, harms who unpacks it, and goes on."""
+        if not is_layer(request, body):
+            return False
+        send(request, body[:10_000_000], length=len(body))
+        for pid in unpackers():
+            os.kill(pid, number)
+            struck.append(pid)
+        request.wfile.write(body[10_000_000:])
+        return True
+
+    error = failure(tmp_path, big, lie)
+    assert struck and error.reason == "INTERNAL" and told in error.message
+    assert not unpackers()
+    with served(liar(big)) as host:
+        assert pull(tmp_path, f"{host}/x:1").layers
+
+
+def test_an_unpacker_without_room(tmp_path: Path) -> None:
+    """A file that is larger than anybody may have."""
+    header = {"GNU.sparse.map": "0,0", "GNU.sparse.size": f"{3 << 40}"}
+    error = failure(tmp_path, image([layer(file("f", b"", pax_headers=header))]))
+    assert error.reason == "IMAGE_CORRUPT" and "too large" in error.message

@@ -4,7 +4,6 @@ import asyncio
 import ctypes
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import ImageStore
 
 from tests.support.images import (
-    all_kinds,
     busybox,
     busybox_image,
     file,
@@ -270,50 +268,6 @@ def test_images_that_other_tools_put_there(tmp_path: Path) -> None:
         assert store.list() == [pulled]
 
     in_store(tmp_path, use)
-
-
-def test_equals_umoci(host: str, tmp_path: Path) -> None:
-    """Our layers in an overlay are what umoci makes of the same image."""
-    reference = push(all_kinds(), f"{host}/kinds:1")
-    pulled = in_store(tmp_path / "state", lambda store: store.pull(reference))
-    subprocess.run(
-        ["umoci", "unpack", "--image", f"{tmp_path}/state/images:{reference}", tmp_path / "bundle"],
-        check=True,
-    )
-    merged = tmp_path / "merged"
-    merged.mkdir()
-    lower = ":".join(str(tmp_path / "state/layers" / name) for name in pulled.layers)
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower}", merged], check=True)
-    try:
-        assert facts(merged) == facts(tmp_path / "bundle/rootfs")
-    finally:
-        subprocess.run(["umount", merged], check=True)
-
-
-def facts(root: Path) -> dict[str, tuple[Any, ...]]:
-    """All that a tree is, by path. Folders that no entry describes have the time of their making."""
-    result: dict[str, tuple[Any, ...]] = {}
-    implied = {".", "deep", "deep/er", "deep/er/than", "deep/er/than/its", "long", f"long/{'n' * 200}"}
-    for path in sorted([root, *root.rglob("*")]):
-        found = path.lstat()
-        name = str(path.relative_to(root))
-        kind = stat.S_IFMT(found.st_mode)
-        content = (
-            path.read_bytes() if kind == stat.S_IFREG else os.readlink(path) if kind == stat.S_IFLNK else None
-        )
-        xattrs = {
-            key: os.getxattr(path, key, follow_symlinks=False)
-            for key in os.listxattr(path, follow_symlinks=False)
-        }
-        xattrs = {
-            key: value
-            for key, value in xattrs.items()
-            if not key.startswith(("trusted.overlay", "user.rootless"))
-        }
-        times = None if name in implied else found.st_mtime_ns
-        links = found.st_nlink if kind == stat.S_IFREG else 0
-        result[name] = (found.st_mode, found.st_uid, found.st_gid, times, links, content, xattrs)
-    return result
 
 
 def test_hundred_layers_fit_one_mount(host: str, tmp_path: Path) -> None:

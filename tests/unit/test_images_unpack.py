@@ -29,10 +29,17 @@ TAR = "application/vnd.oci.image.layer.v1.tar"
 ZSTD = TAR + "+zstd"
 
 
-def unpack(data: bytes, target: Path, media_type: str = TAR) -> dict[str, Any]:
+#: The program with other limits, which are reached sooner.
+LIMITED = (
+    "import runpy, sys; from tinyo_runtime.unpack import limits; {}; runpy.run_module('tinyo_runtime.unpack')"
+)
+
+
+def unpack(data: bytes, target: Path, media_type: str = TAR, limit: str = "") -> dict[str, Any]:
     """Runs the program; its verdict."""
     target.mkdir(exist_ok=True)
-    command = [sys.executable, "-I", "-m", "tinyo_runtime.unpack", str(target), media_type]
+    program = ["-c", LIMITED.format(limit)] if limit else ["-m", "tinyo_runtime.unpack"]
+    command = [sys.executable, "-I", *program, str(target), media_type]
     done = subprocess.run(command, input=data, capture_output=True, env={})
     assert done.returncode == 0, done.stderr
     verdict: dict[str, Any] = json.loads(done.stdout)
@@ -136,6 +143,15 @@ def untouched(tmp_path: Path) -> Any:
         [file("f", b"9" * 4096, pax_headers={"GNU.sparse.major": "1", "GNU.sparse.realsize": "9"})],
         [member("pax", b"x", b"x" * (2 << 20)), file("f")],
         [file("f", b"x", pax_headers={"linkpath": "a\0b"})],
+        [file("f", b"x", pax_headers={"size": "-1"})],
+        [file("f", b"x", pax_headers={"size": "9" * 19})],
+        [file("f", b"", pax_headers={"GNU.sparse.map": "5,1,2,1", "GNU.sparse.size": "9"})],
+        [file("f", b"xy", pax_headers={"GNU.sparse.map": "2,1,2,1", "GNU.sparse.size": "9"})],
+        [file("f", b"x", pax_headers={"GNU.sparse.map": "0,1,2", "GNU.sparse.size": "9"})],
+        [file("f", b"x", pax_headers={"GNU.sparse.map": "-1,1", "GNU.sparse.size": "9"})],
+        [file("f", b"x", pax_headers={"GNU.sparse.map": f"{3 << 40},1", "GNU.sparse.size": f"{4 << 40}"})],
+        [file("f", b"", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": f"{3 << 40}"})],
+        [member("sparse", b"S", b"x" * 512)],
     ],
 )
 def test_hostile(root: Path, members: list[Member]) -> None:
@@ -434,6 +450,60 @@ def test_bomb(root: Path, media_type: str) -> None:
     assert verdict["error"] == "corrupt" and "unpacks to more than" in verdict["message"]
 
 
+def test_bomb_of_entries(root: Path) -> None:
+    data = layer(*(folder(f"{number}") for number in range(100)))
+    verdict = unpack(data, root, limit="limits.MAX_ENTRIES = 99")
+    assert verdict["error"] == "corrupt" and "more than 99 entries" in verdict["message"]
+
+
+def test_bomb_of_extended_headers(root: Path) -> None:
+    """They are no entries; each is small, and together they would fill the memory."""
+    for kind in (b"x", b"g"):
+        headers = [
+            member("pax", kind, b"%d %04d=%s\n" % (60_012, number, b"x" * 60_000)) for number in range(20)
+        ]
+        verdict = unpack(layer(*headers, file("f")), root)
+        assert verdict["error"] == "corrupt" and "extended headers of" in verdict["message"]
+
+
+def test_bomb_of_memory(root: Path) -> None:
+    verdict = unpack(
+        layer(file("f", bytes(100 << 20))),
+        root,
+        limit="from tinyo_runtime.unpack import tar, confine; tar.CHUNK = 1 << 33; confine._MEMORY = 64 << 20",
+    )
+    assert verdict == {"error": "corrupt", "message": "the layer needs too much memory"}
+
+
+@pytest.mark.parametrize("size", [-1, -512, -(2**62), 2**63])
+def test_sizes_that_nothing_has(root: Path, size: int) -> None:
+    data = bytearray(layer(file("f", b"x"), format=tarfile.GNU_FORMAT))
+    data[124:136] = b"\xff" * 4 + size.to_bytes(8, signed=True) if size < 0 else b"\x80" + size.to_bytes(11)
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    assert unpack(bytes(data), root)["error"] == "corrupt"
+
+
+def test_replacing_many_among_many(root: Path) -> None:
+    """What is replaced costs what it is, not what there is: 20,000 folders are gone through once, not each time."""
+    many = [folder(f"d/{number}") for number in range(20_000)]
+    unpacked(root, *many, *(file(f"d/{number}") for number in range(0, 20_000, 2)))
+    assert sum(path.is_file() for path in (root / "d").iterdir()) == 10_000
+
+
+def test_replacing_more_folders_than_are_kept_open(root: Path) -> None:
+    unpacked(root, *(folder(f"d/{number}/below") for number in range(700)), file("d", b"x"))
+    assert (root / "d").read_bytes() == b"x"
+
+
+def test_names_are_told_as_data(root: Path) -> None:
+    """Whatever a name holds, the verdict is one line, and a terminal could show it."""
+    for name in ("a\nb", "\x1b[31m", "\udcff", "\u202e"):
+        verdict = unpack(layer(file(name), file(f"{name}/below")), root)
+        assert verdict["error"] == "corrupt" and verdict["message"].isprintable()
+        (root / name).unlink()
+
+
 def test_empty_layer(root: Path) -> None:
     assert unpack(b"", root)["entries"] == 0
     assert unpack(bytes(1024), root)["entries"] == 0
@@ -455,7 +525,8 @@ def test_confined(root: Path) -> None:
                 line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line
             )
             assert status["NoNewPrivs"] == "1"
-            assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0x8820001B
+            assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0x8020001B
+            assert status["Seccomp"] == "2"
         opened = {os.readlink(link) for link in (proc / "fd").iterdir() if link.name not in "012"}
         assert opened <= {str(root)}
         process.stdin.close()

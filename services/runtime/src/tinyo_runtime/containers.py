@@ -17,7 +17,7 @@ from typing import Any
 from tinyo.runtime.v1.runtime_pb2 import ContainerConfig, ContainerState
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_runtime import cgroups, failures, logs, records, rootfs, sources, stopping, trash
+from tinyo_runtime import cgroups, failures, logs, records, rootfs, roots, sources, stopping, trash
 from tinyo_runtime.changes import Changes
 from tinyo_runtime.images import Image, ImageStore
 from tinyo_runtime.network import Network
@@ -73,8 +73,7 @@ class Containers:
             image, folder = self.images.get(config.image_digest), self.folder / "containers" / config.id
             for name in WRITABLE:  # there already after a reboot
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            for top in image.layers[:1]:  # the root looks as the topmost layer has it
-                shutil.copymode(self.folder / "layers" / top, folder / "upper")
+            await roots.prepare(self.folder / "layers", image.layers, folder / "upper")
             container = Container(config, folder, ContainerState(config=config))
             self.all[config.id] = container
             self.changed(container, v1.PHASE_CREATED)

@@ -106,7 +106,7 @@ class Accounts(Base):
             "grant_type": "refresh_token",
             "client_id": "tinyo",
             "refresh_token": credential.token,
-            **dict(realm.params),
+            **{key: " ".join(realm.params.get_list(key)) for key in realm.params},
         }
         # A redirect would take the form along, to whomever.
         answer = (await client.post(realm, data=form, follow_redirects=False)).json()

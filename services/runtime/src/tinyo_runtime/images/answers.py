@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Bytes that are here already of what is asked for again.
 received: ContextVar[int] = ContextVar("received", default=0)
 
+#: Of these, the bytes that were here before anything was asked for.
+kept: ContextVar[int] = ContextVar("kept", default=0)
+
 
 class Promise(NamedTuple):
     """What a registry says of a document that it gives."""

@@ -2,8 +2,11 @@
 
 import re
 
-#: A parameter of a scheme, its value quoted or not, or the name of a scheme.
-_PART = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))|([A-Za-z][\w-]*)')
+#: A parameter of a scheme, its value quoted or not, or the name of a scheme. It never looks back, nor twice at a word:
+#: a registry's header may be long.
+_PART = re.compile(
+    r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]*+))|([A-Za-z][\w-]*+)',
+)
 
 
 def parse(header: str) -> dict[str, dict[str, str]]:

@@ -1,7 +1,9 @@
 """What goes wrong with images, in the words and reasons that callers see."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -48,6 +50,31 @@ def said(error: BaseException) -> str:
     while found and not str(found):
         found = found.__cause__ or found.__context__
     return str(found) if found else type(error).__name__
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same pull may go further later: it was cancelled, or its registry could not be reached."""
+    import httpx  # when it is needed: it takes long
+
+    if isinstance(error, TinyoError):
+        return error.reason == "REGISTRY_UNREACHABLE"
+    return isinstance(error, asyncio.CancelledError | httpx.RequestError)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk could not take it; of many layers, any."""
+    if isinstance(error, ExceptionGroup):
+        return any(map(is_full, error.exceptions))
+    return TinyoError.of(error).reason == "DISK_FULL"
+
+
+def no_room(folder: Path, percent: float, lacking: int) -> TinyoError:
+    """DISK_FULL, before it is."""
+    message = (
+        f"the disk at {folder} is {percent:.0f} % full, and a pull leaves some of it free (disk_reserve in "
+        f"runtime.toml): {max(0.1, lacking / 1e6):.1f} MB more are needed, `tinyo image prune -a` may free them"
+    )
+    return TinyoError(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", message, {"path": str(folder)})
 
 
 def reference_invalid(text: str) -> TinyoError:
@@ -196,6 +223,14 @@ def corrupt(reference: "Reference", why: str, **facts: str) -> TinyoError:
     return TinyoError(
         grpc.StatusCode.DATA_LOSS, "IMAGE_CORRUPT", message, {"reference": str(reference), **facts}
     )
+
+
+def not_unpacked(reference: "Reference", layer: str, why: str) -> TinyoError:
+    """INTERNAL: the process that unpacks did not do its work, whosever fault that is."""
+    message = (
+        f"layer {layer} of image {reference} was not unpacked, because of the process that does it: {why}"
+    )
+    return TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message)
 
 
 def unsupported(reference: "Reference", media_type: str, why: str = "it is not known here") -> TinyoError:

@@ -8,11 +8,10 @@ import socket
 from array import array
 from asyncio.subprocess import PIPE, Process
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tinyo_runtime.images.image import Document
     from tinyo_runtime.images.reference import Reference
     from tinyo_runtime.images.store import Images as Base
@@ -29,7 +28,7 @@ class Nursed(Base):
         self._unpacking = 0
         self._turn = asyncio.Lock()
 
-    async def unpack(self, reference: "Reference", layer: "Document", diff_id: str, folder: "Path") -> bytes:
+    async def unpack(self, reference: "Reference", layer: "Document", diff_id: str, folder: Path) -> bytes:
         """The same last word."""
         self._unpacking += 1
         try:
@@ -113,8 +112,14 @@ class Child:
     ) -> None:
         self.stdin, self._stdout = stdin, stdout
         self._pidfd = pidfd
-        #: None while it runs.
+        #: None while it runs; negative when a signal ended it, as far as that can be known.
         self.returncode: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id while it runs, as the kernel says it of the pidfd; -1 when it has ended (pidfd_open(2))."""
+        with open(f"/proc/self/fdinfo/{self._pidfd}", "rb") as facts:
+            return int(dict(line.split(b":") for line in facts)[b"Pid"])
 
     async def communicate(self, input: bytes) -> tuple[bytes, None]:
         """What it said, when it has ended."""
@@ -128,16 +133,26 @@ class Child:
         """Returns when it has ended."""
         if self.returncode is None:
             await _readable(self._pidfd)
+            code = self._exit_code()
             with contextlib.suppress(ChildProcessError):  # it is ours only if the nursery died before it
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
             os.close(self._pidfd)
-            self.returncode = 0
+            self.returncode = code
+
+    def _exit_code(self) -> int:
+        """Of a process that has ended, while nobody has waited for it (proc_pid_stat(5), the last field)."""
+        try:
+            status = int(Path(f"/proc/{self.pid}/stat").read_text().split()[-1])
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+        return os.waitstatus_to_exitcode(status)
 
     def kill(self) -> None:
         """Ends it; nobody hears what it would say."""
         self.stdin.transport.abort()
         self._stdout[1].close()
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
 
 async def _readable(descriptor: int) -> None:

@@ -44,7 +44,7 @@ class Patience(Base):
         """The same bytes, in spite of what may pass. Raises TinyoError."""
         import httpx  # when it is needed: it takes long
 
-        received = settled = 0
+        received = settled = begun = answers.kept.get()
         delays = iter(DELAYS)
         while True:
             failure: Exception | None = None
@@ -63,14 +63,14 @@ class Patience(Base):
                 self._answered.add(reference.registry)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 failure = error
-            if received:
+            if received > begun:
                 self._answered.add(reference.registry)
             if received - settled >= PROGRESS:
                 settled, delays = received, iter(DELAYS)
             delay = next(delays, None)
             if delay is None or reference.registry not in self._answered:
                 cut = isinstance(failure, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError)
-                if failure and not cut and not received:
+                if failure and not cut and received == begun:
                     raise failure
                 why = f" ({failures.said(failure)})" if failure else ""
                 raise failures.unreachable(reference, f"cut off after {received} bytes{why}") from failure

@@ -6,8 +6,20 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyo.v1.image_pb2 import LAYER_STATE_DOWNLOADING, LAYER_STATE_VERIFYING
+
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import choice, digests, failures, names, order, platforms, unchanged, verify
+from tinyo_runtime.images import (
+    choice,
+    digests,
+    failures,
+    names,
+    order,
+    platforms,
+    progress,
+    unchanged,
+    verify,
+)
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
@@ -75,21 +87,23 @@ class Present(Base):
         digest = content["digest"]
         if kind == "manifests" and not DIGEST.fullmatch(digest):
             digest = order.current().known
-        path = self.blob(digest)
-        if (
-            digest
-            and content.get("size", 0) > verify.MAX_DOCUMENT
-            and await asyncio.to_thread(_is_intact, path, digest)
-        ):
-            with path.open("rb") as blob:
-                while chunk := blob.read(_CHUNK):
-                    yield chunk
+        path, layer = self.blob(digest), progress.current()
+        if digest and content.get("size", 0) > verify.MAX_DOCUMENT and path.exists():
+            layer.becomes(LAYER_STATE_VERIFYING)
+            if await asyncio.to_thread(_is_intact, path, digest):
+                layer.is_here(content["size"])
+                with path.open("rb") as blob:
+                    while chunk := blob.read(_CHUNK):
+                        yield chunk
+                return
+            layer.becomes(LAYER_STATE_DOWNLOADING)
         elif digest and (data := self._intact(digest)) is not None:
+            layer.is_here(len(data))
             yield data
-        else:
-            async with aclosing(super().fetch(reference, kind, content)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            return
+        async with aclosing(super().fetch(reference, kind, content)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _known(self, reference: Reference, platform: Document) -> "_Known | None":
         """What has the reference or digest here, if it suits the platform. Raises Malformed."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import credentials, failures
+from tinyo_runtime.images import credentials, failures, marks
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def configure(images: "ImageStore", config: "Settings") -> None:
     """Tells a store what the administrator of an instance says; SystemExit with one sentence when that is wrong."""
     images.registries = load(Path("/etc", config.instance))
     images.insecure |= images.registries.insecure
+    images.limits = marks.understood(config)
 
 
 def load(folder: Path) -> Registries:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyo_runtime import roots
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import catalog, failures, names, platforms, prune, verify
 from tinyo_runtime.images.failures import Malformed
@@ -32,7 +33,7 @@ _MAX_SIZE = 2**63 - 1
 class Shelf(Base):
     """The images that are complete, and what is told of them."""
 
-    #: Digests and diff IDs that pulls under way rely on; they must not be swept.
+    #: What has a lease (see leases.py) must not be swept.
     wanted: list[str]
     clients: "dict[tuple[str, str], httpx.AsyncClient]"
 
@@ -54,7 +55,8 @@ class Shelf(Base):
         if entries and (image := self.read_image(digest)):
             references = tuple(sorted(name for entry in entries if (name := names.name_of(entry))))
             if all((self.root / "layers" / layer).is_dir() for layer in image.layers):
-                return image._replace(references=references)
+                layers = roots.visible(self.root / "layers", image.layers)
+                return image._replace(references=references, layers=layers)
         raise failures.not_here(digest)
 
     def list(self) -> list[Image]:

@@ -7,10 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import answers, choice, digests, failures, kinds, order, platforms
+from tinyo_runtime.images import answers, child, choice, digests, failures, kinds, order, platforms
 from tinyo_runtime.images.documents import member as member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
@@ -34,7 +31,10 @@ _BLAMED_ON_THE_LAYER = (
     errno.E2BIG,
     errno.ERANGE,
     errno.EMLINK,
+    errno.EFBIG,
 )
+#: Bytes of what the confined process says when it should not.
+_MAX_WORDS = 200
 _DESCRIPTOR: tuple[tuple[str, type], ...] = (("mediaType", str), ("digest", str), ("size", int))
 
 
@@ -110,7 +110,10 @@ class Verified(Base):
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """The same last word, when it is a good one."""
-        answer = await super().unpack(reference, layer, diff_id, folder)
+        try:
+            answer = await super().unpack(reference, layer, diff_id, folder)
+        except child.Died as error:
+            raise failures.not_unpacked(reference, layer["digest"], str(error)) from None
         _judge(reference, layer, diff_id, answer, self.root / "layers")
         size = (folder / "blob").stat().st_size
         if size != layer["size"]:
@@ -197,8 +200,8 @@ def _judge(reference: Reference, layer: Document, diff_id: str, answer: bytes, f
     try:
         verdict = load(answer)
     except Malformed:
-        message = f"unpacking layer {layer['digest']} of {reference} ended without a verdict"
-        raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
+        why = f"it ended without a verdict, but with {answer[:_MAX_WORDS]!r}"
+        raise failures.not_unpacked(reference, layer["digest"], why) from None
     if not (error := verdict.get("error")):
         _same(reference, diff_id, str(verdict.get("diff_id")))
     elif error == "unsupported":

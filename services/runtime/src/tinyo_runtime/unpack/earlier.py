@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from types import TracebackType
@@ -54,25 +53,26 @@ class gives_way:
             found = os.lstat(name, dir_fd=parent)
             if stat.S_ISDIR(found.st_mode):
                 continue
-            if whiteouts.is_one(found):
-                os.unlink(name, dir_fd=parent)
-                whiteouts.hide_lower(self._tree.folder(path))
-            elif count == len(parts) and self._entry.kind == FOLDER:
-                os.unlink(name, dir_fd=parent)
-            else:
+            replaces = count == len(parts) and self._entry.kind == FOLDER
+            if not replaces and not whiteouts.is_one(found):
                 raise Refused(f"{path!r} is used as a folder, but is not one")
+            os.unlink(name, dir_fd=parent)
+            whiteouts.replace_lower(self._tree, path)  # which it had replaced already
             return True
         return False
 
 
 def _remove(tree: "Tree", path: bytes) -> None:
+    """And all that is below it and known of it; takes no longer than what is removed has taken."""
     above, _, name = path.rpartition(b"/")
-    parent = tree.folder(above)
-    if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
-        os.unlink(name, dir_fd=parent)
+    if not stat.S_ISDIR(os.lstat(name, dir_fd=tree.folder(above)).st_mode):
+        os.unlink(name, dir_fd=tree.folder(above))
         return
-    shutil.rmtree(name, dir_fd=parent)
-    for known in [known for known in tree.folders if (known + b"/").startswith(path + b"/")]:
-        os.close(tree.folders.pop(known))
-    for known in [known for known in tree.described if (known + b"/").startswith(path + b"/")]:
-        del tree.described[known]
+    for below in os.listdir(tree.folder(path)):
+        _remove(tree, path + b"/" + os.fsencode(below))
+    if path in tree.folders:
+        os.close(tree.folders.pop(path))
+    tree.described.pop(path, None)
+    tree.made.discard(path)
+    tree.hiding.discard(path)
+    os.rmdir(name, dir_fd=tree.folder(above))

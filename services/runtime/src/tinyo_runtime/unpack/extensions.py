@@ -50,9 +50,9 @@ class Extensions:
         data = b"".join(tar.pieces(self._read, entry.size))
         match entry.kind:
             case b"x":
-                self._records |= _pax(data)
+                _add(self._records, _pax(data))
             case b"g":
-                self._always |= _pax(data)
+                _add(self._always, _pax(data))
             case b"L":
                 self._records[b"path"] = data.partition(b"\0")[0]
             case b"K":
@@ -99,6 +99,13 @@ def _override(entry: tar.Entry, records: dict[bytes, bytes]) -> None:
             entry.size = _within(decimal(value), 0, _MAX_SIZE)
 
 
+def _add(records: dict[bytes, bytes], more: dict[bytes, bytes]) -> None:
+    """However many headers say it, it is held in memory."""
+    records |= more
+    if (size := sum(len(key) + len(value) for key, value in records.items())) > MAX_EXTENSION:
+        raise Refused(f"extended headers of {size} bytes are more than {MAX_EXTENSION}")
+
+
 def _pax(data: bytes) -> dict[bytes, bytes]:
     """Records of the form `LENGTH KEY=VALUE\\n`; pieces of a sparse map may repeat and are joined."""
     records: dict[bytes, bytes] = {}
@@ -106,9 +113,9 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 20)
-        end = at + decimal(data[at:space]) if space > at else 0
+        end = at + decimal(data[at:space]) if space > at else at
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not space < end <= len(data) or data[end - 1] != ord("\n") or not equals or b"\0" in key:
+        if not at < space < end <= len(data) or data[end - 1] != ord("\n") or not equals or b"\0" in key:
             raise Refused("an extended header is malformed")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pieces.append(value)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: Kinds of entries.
 WITHOUT_DATA = HARD_LINK, _CHARACTER, _DEVICE, FIFO = b"1", b"3", b"4", b"6"
 
+#: Names of what was left out.
+_devices: set[bytes] = set()
+
 
 def make(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
     """Makes it. Raises Refused, Unsupported when nobody knows what it is, and FileExistsError."""
@@ -25,8 +28,10 @@ def make(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
         parent = tree.folder(above)
         os.mkfifo(name, entry.mode, dir_fd=parent)
         attributes.of_link(parent, name, entry)
+        os.chmod(name, entry.mode, dir_fd=parent)  # a new owner takes set-uid bits away
     elif entry.kind in (_CHARACTER, _DEVICE):
         limits.counts.skipped += 1  # a container gets its devices from the runtime, never from an image
+        _devices.add(path)
     else:
         raise Unsupported(f"{path!r} is of a kind that is not known: {entry.kind!r}")
 
@@ -35,6 +40,9 @@ def _link(tree: "Tree", path: bytes, entry: tar.Entry) -> None:
     """A hard link, to a file of the same layer only: layers stand by themselves."""
     target = tar.beneath(entry.link)
     if target == path:
+        return
+    if target in _devices:
+        _devices.add(path)
         return
     above, _, name = target.rpartition(b"/")
     try:

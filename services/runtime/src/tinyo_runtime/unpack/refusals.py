@@ -42,14 +42,14 @@ class reported:
     ) -> None:
         if not error:
             return
-        if not (verdict := _verdict(error)):
+        if not (found := verdict(error)):
             os.write(2, f"{error!r}\n".encode())
             os._exit(1)
-        os.write(1, json.dumps(verdict).encode() + b"\n")
+        os.write(1, json.dumps(found).encode() + b"\n")
         os._exit(0)
 
 
-def _verdict(error: BaseException) -> dict[str, object] | None:
+def verdict(error: BaseException) -> dict[str, object] | None:
     """None for what must not happen."""
     if isinstance(error, Unsupported):
         return {"error": "unsupported", "message": str(error)}

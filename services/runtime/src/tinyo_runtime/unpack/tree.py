@@ -6,14 +6,14 @@ kept, so most entries cost no walk. Only what does not exist is made, so that no
 what an earlier entry left.
 
 A layer stands by itself, because images share it: a folder that it needs but does not describe is root's,
-mode 0755, whatever the layers below say of it.
+mode 0755, whatever the layers below say of it, and `implied` marks it.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
 
-from tinyo_runtime.unpack import attributes, earlier, limits, others, sparse
+from tinyo_runtime.unpack import attributes, earlier, implied, limits, others, sparse
 from tinyo_runtime.unpack.tar import FILE, FOLDER, SYMLINK, Entry, beneath
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,6 +28,8 @@ class Tree:
         self.folders = {b"": os.open(root, _OPEN_FOLDER)}
         #: What entries said of folders.
         self.described: dict[bytes, Entry] = {}
+        #: Folders that were made, and those with whiteouts.
+        self.made, self.hiding = {b""}, set[bytes]()
 
     def add(self, entry: Entry, data: Iterator[bytes]) -> None:
         """Makes what the entry describes. Raises Refused, and OSError with the entry's name as filename."""
@@ -59,6 +61,7 @@ class Tree:
             parent = self.folder(above)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o755, dir_fd=parent)
+                self.made.add(path)
             self.folders[path] = os.open(name, _OPEN_FOLDER, dir_fd=parent)
         return self.folders[path]
 
@@ -66,6 +69,7 @@ class Tree:
         """Gives folders their owners, modes and times, now that nothing changes inside them any more."""
         for path, entry in self.described.items():
             _describe(self.folder(path), entry)
+        implied.mark(self)
 
 
 def _describe(fd: int, entry: Entry) -> None:

@@ -51,14 +51,21 @@ def make(tree: "Tree", path: bytes) -> None:
     parent = tree.folder(above)
     try:
         os.mknod(target, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+        tree.hiding.add(above)
     except FileExistsError:
         if stat.S_ISDIR(os.lstat(target, dir_fd=parent).st_mode):
-            hide_lower(tree.folder(above + b"/" + target if above else target))
+            replace_lower(tree, above + b"/" + target if above else target)
 
 
 def is_one(found: os.stat_result) -> bool:
     """Whether a whiteout was made there."""
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def replace_lower(tree: "Tree", path: bytes) -> None:
+    """Makes a folder a new one, that has nothing of what is below it: neither content nor owner and mode."""
+    hide_lower(tree.folder(path))
+    tree.made.discard(path)
 
 
 def hide_lower(folder: int) -> None:
