@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from tinyo.v1.image_pb2 import PullProgress
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import Image, ImageStore, details, patience
 from tinyo_runtime.images.prune import InUse, prune
@@ -174,7 +175,7 @@ def test_a_layer_is_continued(
 ) -> None:
     """Whatever ended the pull; and when the bytes that were kept are wrong, all are fetched anew."""
     monkeypatch.setattr(patience, "DELAYS", ())
-    halting = Halting(built)
+    halting, reports = Halting(built), list[PullProgress]()
 
     def arrived() -> None:
         """Returns when most of what was sent is on the disk; the rest is on its way, or in a buffer."""
@@ -208,5 +209,9 @@ def test_a_layer_is_continued(
             with left.open("r+b") as wrong:
                 wrong.seek(MB)
                 wrong.write(b"\0" * 1000)
+        in_store(tmp_path, lambda store: store.pull(f"{host}/x:1", progress=reports.append))
         restarted(tmp_path, f"{host}/x:1")
+    told = [one.layers[0] for one in reports if one.layers]
+    assert told[-1].complete and told[-1].received_bytes == told[-1].total_bytes
+    assert told[-1].resumed_bytes == (size if kept == "right" else 0)
     assert halting.asked == ["all", f"bytes={size}-", *(["all"] if kept == "wrong" else [])]

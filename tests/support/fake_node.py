@@ -62,7 +62,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         #: A part of an archive has come.
         self.heard = threading.Event()
         self.details = ImageDetails()
-        self.uploads: list[PushProgress] = []
+        #: How far pushes are said to be, until it is there.
+        self.uploads: Iterable[PushProgress] = ()
         self.prunable: list[Image] = []
         self.findings: list[pb.VerifyImagesResponse] = []
         #: How far images are said to be, by reference, until they are there.

@@ -27,7 +27,7 @@ def import_images(options: argparse.Namespace) -> int:
         references=options.references, name=options.name, platform=options.platform, changes=options.change
     )
     source = Source(options.file)
-    with node(options.host) as calls, Progress() as progress:
+    with node(options.host) as calls, Progress("importing") as progress:
         try:
             for answer in calls.ImportImages(source.requests(spec)):
                 if answer.HasField("progress"):

@@ -196,12 +196,14 @@ COMMANDS = (
         "bring an image to a registry",
         "pushing:push",
         "  tinyo image push registry.example.com/team/app:1.2\n"
-        "  tinyo image push app:1.2 registry.example.com/team/app      it need not have that name here",
+        "  tinyo image push app:1.2 registry.example.com/team/app      it need not have that name here\n"
+        "  tinyo image push -o json app:1.2 registry.example.com/team/app",
         [
             flag("reference", metavar="IMAGE", help="reference or digest of an image that is here"),
             flag(
                 "target", nargs="?", default="", metavar="REFERENCE", help="where to (default: as IMAGE says)"
             ),
+            flag("-o", "--output", choices=("json",), help="how (default: for people)"),
         ],
     ),
     Command(

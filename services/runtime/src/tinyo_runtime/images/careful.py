@@ -32,6 +32,7 @@ from tinyo_runtime.images.verify import Verified
 class Careful(
     Shelf,
     Sharing,
+    Push,
     Leases,
     Headroom,
     Nursed,
@@ -40,7 +41,6 @@ class Careful(
     Imports,
     Resuming,
     Patience,
-    Push,
     Mirrors,
     Pace,
     Accounts,

@@ -42,8 +42,12 @@ async def pack(name: str, upper: Path, compression: str, blob: Path) -> Packed:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=PIPE, pass_fds=[file.fileno()], env={}
         )
-        async with child.ended(process):
-            answer, _ = await process.communicate()
+        try:
+            async with child.ended(process):
+                answer, _ = await process.communicate()
+        except child.Died as error:
+            message = f"what container {name!r} changed was not packed, because of the process that does it: {error}"
+            raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
     return _judged(name, answer, blob)
 
 

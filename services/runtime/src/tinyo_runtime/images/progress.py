@@ -41,6 +41,10 @@ class Layer:
         if count == self._told.total_bytes:
             self._told.state = v1.LAYER_STATE_UNPACKING
 
+    def restarts(self) -> None:
+        """What was here of it is of no use, and all of it is fetched."""
+        self._told.received_bytes = self._told.resumed_bytes = 0
+
     def look(self) -> v1.LayerProgress:
         """How far it is now."""
         self._told.ClearField("unpacked_bytes")

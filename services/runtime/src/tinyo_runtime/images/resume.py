@@ -85,6 +85,7 @@ class Resuming(Base):
         except TinyoError as error:
             if error.reason != "IMAGE_CORRUPT" or not self._continued.pop(digest, None):
                 raise
+            progress.current().restarts()
             log.warning("what was kept of %s is wrong, and fetched again: %s", digest, error)
             await self._layer(reference, layer, diff_id)
         finally:
