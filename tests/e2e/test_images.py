@@ -4,7 +4,17 @@ import json
 import os
 from pathlib import Path
 
-from tests.support.images import busybox, busybox_image, file, layer, skopeo, write_layout
+from tests.support.images import (
+    busybox,
+    busybox_image,
+    file,
+    image,
+    index,
+    layer,
+    push,
+    skopeo,
+    write_layout,
+)
 from tests.support.instance import Instance
 
 
@@ -84,6 +94,31 @@ def test_skopeo_writes_beside_us(instance: Instance, tmp_path: Path) -> None:
     assert instance.cli("exec", "web", "--", "wc", "-c", "/big").stdout.split()[0] == "100000"
     skopeo("inspect", f"oci:{instance.state}/images:localhost/ours:1")
     assert instance.cli("image", "verify").returncode == 0
+
+
+def test_an_image_for_another_machine(instance: Instance, host: str, tmp_path: Path) -> None:
+    """It comes and is listed; started it is not, and one sentence says why. A container needs another one."""
+    theirs = image([layer(file("f", b"x"))], architecture="s390x")
+    reference = push(theirs, f"{host}/theirs:1")
+    instance.cli("image", "pull", "--platform", "Linux/s390x", reference)
+    (line,) = [line for line in instance.cli("image", "ls").stdout.splitlines() if line.startswith(reference)]
+    assert "linux/s390x" in line and "not unpacked" not in line
+    for name in (reference, f"{host}/theirs@{theirs.descriptor['digest']}"):
+        (tmp_path / "web.yml").write_text(f"container: {name}\n")
+        failed = instance.cli("+", str(tmp_path / "web.yml"), check=False)
+        assert failed.returncode == 1
+        assert f"image {name} is not made for linux/amd64" in failed.stdout + failed.stderr
+        assert "but for linux/s390x" in failed.stdout + failed.stderr
+        instance.cli("-", str(tmp_path / "web.yml"))
+    both = push(index([theirs, busybox()]), f"{host}/both:1")
+    instance.cli("image", "pull", "--platform", "s390x", both)
+    (tmp_path / "web.yml").write_text(f"container: {both}\n")
+    instance.cli("+", str(tmp_path / "web.yml"))
+    wrong = instance.cli("image", "pull", "--platform", "linux//amd64", both, check=False)
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "tinyo: 'linux//amd64' is not a platform: write it like linux/amd64, linux/arm/v7 or arm64\n",
+    )
 
 
 def test_a_root_looks_as_its_image_says(instance: Instance, host: str, tmp_path: Path) -> None:

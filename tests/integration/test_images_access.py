@@ -200,7 +200,11 @@ def test_identity_token(tokens: tuple[str, list[str]], home: Path) -> None:
     assert "grant_type=refresh_token" in queries[-1] and "scope=repository%3Ateam%2Fapp%3Apull" in queries[-1]
 
 
-def answering(answer: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str]]], seen: list[str]):  # type: ignore[no-untyped-def]
+def answering(  # type: ignore[no-untyped-def]
+    answer: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str]]],
+    seen: list[str],
+    context: ssl.SSLContext | None = None,
+):
     """A server without content, that notes all that it is sent."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -219,7 +223,7 @@ def answering(answer: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, st
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    return served(Handler)
+    return served(Handler, context)
 
 
 def kept(root: Path, registry: str, **entry: str) -> None:
@@ -306,6 +310,19 @@ def test_mirrors_in_order(host: str, folder: Path, home: Path) -> None:
     assert requests(folder)[before:][0] == "GET /v2/team/app/manifests/latest"
 
 
+def test_an_unchanged_tag_is_asked_of_a_mirror(host: str, folder: Path, home: Path) -> None:
+    """Once; of one that knows no HEAD, and of one that is not there, nothing is learned and nothing is wrong."""
+    with guarded(host, "") as without_head:
+        settings = mirrored(f"127.0.0.1:{free_port()}", f"{without_head}/team", f"{host}/team")
+        first = pull(home / "s", "registry.test/app", settings)
+        before = len(requests(folder))
+        assert pull(home / "s", "registry.test/app", settings) == first
+        assert requests(folder)[before:] == ["HEAD /v2/team/app/manifests/latest"]
+        settings = mirrored(f"{without_head}/team")
+        assert pull(home / "s", "registry.test/app", settings) == first
+        assert requests(folder)[before + 1 :] == ["GET /v2/team/app/manifests/latest"]
+
+
 def test_the_registry_itself_comes_last(host: str, home: Path) -> None:
     silent = f"127.0.0.1:{free_port()}"
     settings = f'["{host}"]\nmirrors = ["{silent}"]\n'
@@ -348,6 +365,99 @@ def test_authorities_of_one_registry(
         assert str(own / "more.crt") in error.message
 
 
+@pytest.mark.parametrize("kind", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_authorities_of_all_registries(
+    host: str, home: Path, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    certificate, context = authority
+    hashed = subprocess.run(
+        ["openssl", "x509", "-hash", "-noout", "-in", certificate], stdout=subprocess.PIPE
+    )
+    (home / "authorities").mkdir()
+    shutil.copy(certificate, home / "authorities" / f"{hashed.stdout.decode().strip()}.0")
+    monkeypatch.setenv(kind, str(certificate if kind == "SSL_CERT_FILE" else home / "authorities"))
+    with guarded(host, "", context=context) as served_at:
+        assert pull(home / "s", f"0.0.0.0:{served_at.rpartition(':')[2]}/team/app").layers
+
+
+@pytest.fixture(scope="module")
+def me(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Our own certificate, and its key."""
+    folder = tmp_path_factory.mktemp("me")
+    key, certificate = folder / "me.key", folder / "me.cert"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=me"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture
+def acquainted(
+    authority: tuple[Path, ssl.SSLContext], me: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[ssl.VerifyMode], ssl.SSLContext]:
+    """Makes a server's context that knows our certificate, and wants to see it or only asks for it."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    certificate, _ = authority
+
+    def made(mode: ssl.VerifyMode) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+        context.load_verify_locations(me[0])
+        context.verify_mode = mode
+        return context
+
+    return made
+
+
+def test_a_registry_that_wants_to_see_a_certificate(
+    host: str,
+    home: Path,
+    authority: tuple[Path, ssl.SSLContext],
+    me: tuple[Path, Path],
+    acquainted: Callable[[ssl.VerifyMode], ssl.SSLContext],
+) -> None:
+    with guarded(host, "", context=acquainted(ssl.CERT_REQUIRED)) as served_at:
+        address = f"0.0.0.0:{served_at.rpartition(':')[2]}"
+        trusted = f'["{address}"]\nca = "{authority[0]}"\n'
+        refused(lambda: pull(home / "s", f"{address}/team/app", trusted), "REGISTRY_UNREACHABLE")
+        introduced = f'{trusted}cert = "{me[0]}"\nkey = "{me[1]}"\n'
+        assert pull(home / "t", f"{address}/team/app", introduced).layers
+        own = home / "u/certs.d" / address
+        own.mkdir(parents=True)
+        shutil.copy(authority[0], own / "ca.crt")
+        shutil.copy(me[0], own / "client.cert")
+        error = refused(lambda: pull(home / "u", f"{address}/team/app"), "REGISTRY_MISCONFIGURED")
+        assert f"{own}/client.cert is of no use: its key client.key is not beside it" in error.message
+        shutil.copy(authority[0].with_name("key.pem"), own / "client.key")
+        error = refused(lambda: pull(home / "u", f"{address}/team/app"), "REGISTRY_MISCONFIGURED")
+        assert "is the key of" in error.message
+        shutil.copy(me[1], own / "client.key")
+        assert pull(home / "u", f"{address}/team/app").layers
+
+
+def test_nobody_else_sees_our_certificate(
+    home: Path,
+    authority: tuple[Path, ssl.SSLContext],
+    me: tuple[Path, Path],
+    acquainted: Callable[[ssl.VerifyMode], ssl.SSLContext],
+) -> None:
+    """Whoever a registry sends us to may ask for it, and gets none."""
+    shown: list[bool] = []
+    locations: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str]]:
+        shown.append(bool(request.connection.getpeercert()))
+        return (307, {"Location": locations[0] + request.path}) if len(shown) == 1 else (404, {})
+
+    context = acquainted(ssl.CERT_OPTIONAL)
+    with answering(answer, [], context) as other, answering(answer, [], context) as served_at:
+        address = f"0.0.0.0:{served_at.rpartition(':')[2]}"
+        locations.append(f"https://0.0.0.0:{other.rpartition(':')[2]}")
+        settings = f'["{address}"]\nca = "{authority[0]}"\ncert = "{me[0]}"\nkey = "{me[1]}"\n'
+        refused(lambda: pull(home / "s", f"{address}/x", settings), "IMAGE_NOT_FOUND")
+    assert shown == [True, False]
+
+
 def test_proxy(host: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
@@ -357,7 +467,16 @@ def test_proxy(host: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert pull(
             home / "s", "registry.test:5000/team/app", '["registry.test:5000"]\ninsecure = true\n'
         ).layers
-    assert asked[0] == "http://registry.test:5000/v2/team/app/manifests/latest"
+        assert asked[0] == "http://registry.test:5000/v2/team/app/manifests/latest"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        del asked[:]
+        monkeypatch.setenv("http_proxy", "http://proxy.test:1")
+        assert pull(home / "t", f"{host}/team/app").layers  # never on loopback
+        refused(
+            lambda: pull(home / "u", "registry.test:5000/x", '["registry.test:5000"]\ninsecure = true\n'),
+            "REGISTRY_UNREACHABLE",
+        )
+        assert not asked
 
 
 def test_the_whole_way(host: str, home: Path) -> None:
@@ -398,7 +517,7 @@ def test_a_runtime_reads_the_file_of_its_instance(host: str, home: Path) -> None
             [PROGRAMS / "tinyo-runtime"], env=instance.environment, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 1
-        wrong = "registry.test: unknown key 'mirror'; there are: insecure, mirrors, ca"
+        wrong = "registry.test: unknown key 'mirror'; there are: insecure, mirrors, ca, cert, key"
         assert done.stderr == f"{etc}/registries.toml: {wrong}\n"
         (etc / "registries.toml").write_text(mirrored(host))
         instance.services = ("tinyo-runtime", "tinyo-node")

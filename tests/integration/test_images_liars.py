@@ -1,61 +1,32 @@
 """Registries that hang up, lie, redirect and limit: retried, resumed, or refused, and nothing is kept."""
 
 import asyncio
+import contextlib
+import gzip
 import json
 import os
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
+from itertools import repeat
 from pathlib import Path
 
 import httpx
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, child, patience
+from tinyo_runtime.images import Image, ImageStore, child, pace, patience
 from tinyo_runtime.images.guard import Guard
 from tinyo_runtime.images.reference import Reference
+from tinyo_runtime.images.sharing import PARALLEL
 from tinyo_runtime.images.store import UNPACK
 
-from tests.support.images import GZIP, MANIFEST, Built, digest, file, hard_link, image, layer
+from tests.support.images import GZIP, INDEX, MANIFEST, Built, digest, file, hard_link, image, index, layer
+from tests.support.liar import Lie, liar, send
 from tests.support.registry import served
-
-#: Answers a request itself and returns True, or leaves it to the honest registry.
-Lie = Callable[[BaseHTTPRequestHandler, bytes], bool]
-
-
-def liar(
-    built: Built, lie: Lie = lambda request, body: False, asked: list[str] | None = None
-) -> type[BaseHTTPRequestHandler]:
-    """A registry with one image, that may lie about it."""
-    manifest = built.blobs[built.descriptor["digest"]]
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.rpartition("/")[2]
-            body = built.blobs.get(name, manifest if "/manifests/" in self.path else b"")
-            if asked is not None:
-                asked.append(
-                    f"{self.path} {self.headers.get('Range', '')} {self.headers.get('Authorization', '')}".strip()
-                )
-            if not lie(self, body):
-                send(self, body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Handler
-
-
-def send(
-    request: BaseHTTPRequestHandler, body: bytes, status: int = 200, length: int | None = None, **headers: str
-) -> None:
-    request.send_response(status)
-    request.send_header("Content-Length", str(len(body) if length is None else length))
-    request.send_header("Content-Type", MANIFEST)
-    for key, value in headers.items():
-        request.send_header(key.replace("_", "-"), value)
-    request.end_headers()
-    request.wfile.write(body)
 
 
 def pull(root: Path, reference: str) -> Image:
@@ -199,7 +170,16 @@ def test_cut_off_and_resumed(tmp_path: Path, built: Built, ranges: bool) -> None
     ]
 
 
-def test_always_cut_off(tmp_path: Path, built: Built) -> None:
+def test_always_cut_off(tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three more attempts, not all of them after the same time."""
+    waits: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    monkeypatch.setattr(patience, "DELAYS", (1.0, 10.0, 100.0))
+
     def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
         if is_layer(request, body):
             send(request, b"", length=len(body))
@@ -208,6 +188,8 @@ def test_always_cut_off(tmp_path: Path, built: Built) -> None:
 
     error = failure(tmp_path, built, lie)
     assert error.reason == "REGISTRY_UNREACHABLE" and "cut off" in error.message
+    assert [round(wait) for wait in waits] != [1, 10, 100] and len(waits) == 3
+    assert all(least / 2 <= wait <= least * 3 / 2 for least, wait in zip((1, 10, 100), waits, strict=True))
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -298,6 +280,351 @@ def test_endless_redirects(tmp_path: Path, built: Built) -> None:
         return True
 
     assert failure(tmp_path, built, lie).reason == "REGISTRY_UNREACHABLE"
+
+
+# --- documents
+
+
+def test_a_manifest_that_is_not_what_its_registry_promises(tmp_path: Path, built: Built) -> None:
+    """By tag, where nobody else knows its digest (OCI distribution, Docker-Content-Digest)."""
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if lying := "/manifests/" in request.path:
+            send(request, body + b" ", Docker_Content_Digest=built.descriptor["digest"])
+        return lying
+
+    error = failure(tmp_path, built, lie)
+    assert (error.reason, error.metadata["expected"]) == ("IMAGE_CORRUPT", built.descriptor["digest"])
+
+
+@pytest.mark.parametrize("kind", ["header", "document", "both"])
+def test_a_document_that_is_called_something_else(tmp_path: Path, kind: str) -> None:
+    """Or that could be either, for two who read it differently (CVE-2021-41190)."""
+    inner = image([layer(file("f", b"x"))])
+    manifest = json.loads(inner.blobs[inner.descriptor["digest"]])
+    if kind == "document":
+        manifest["mediaType"] = INDEX
+    elif kind == "both":
+        manifest = {"schemaVersion": 2, "manifests": [inner.descriptor], **manifest, "mediaType": INDEX}
+    body = json.dumps(manifest).encode()
+
+    def lie(request: BaseHTTPRequestHandler, _: bytes) -> bool:
+        if lying := "/manifests/" in request.path:
+            send(request, body, Content_Type=INDEX if kind != "document" else MANIFEST)
+        return lying
+
+    error = failure(tmp_path, inner, lie)
+    assert error.reason == "IMAGE_CORRUPT"
+    assert ("at the same time" if kind == "both" else "is said to be") in error.message
+
+
+@pytest.mark.parametrize("size", [-1, 1])
+def test_a_manifest_of_another_size(tmp_path: Path, built: Built, size: int) -> None:
+    """Than the index says."""
+    built.descriptor["size"] += size
+    error = failure(tmp_path, index([built]))
+    assert (error.reason, "larger than" in error.message) in (
+        ("IMAGE_CORRUPT", True),
+        ("REGISTRY_UNREACHABLE", False),
+    )
+
+
+def test_thousands_of_layers(tmp_path: Path) -> None:
+    empty = layer()
+    error = failure(tmp_path, image([empty] * 5000, media_type=GZIP.removesuffix("+gzip")))
+    assert "5000 layers are more than 500" in error.message
+
+
+@pytest.mark.parametrize("change", [[], ["sha256:" + "0" * 64] * 2, ["sha256:x"], "sha256:", [None], None])
+def test_a_configuration_that_disagrees_with_its_layers(tmp_path: Path, change: object) -> None:
+    built = image([layer(file("f", b"x"))])
+    manifest = json.loads(built.blobs.pop(built.descriptor["digest"]))
+    config = json.loads(built.blobs.pop(manifest["config"]["digest"]))
+    config["rootfs"]["diff_ids"] = change
+    data = json.dumps(config).encode()
+    manifest["config"] |= {"digest": digest(data), "size": len(data)}
+    body = json.dumps(manifest).encode()
+    built.blobs |= {digest(data): data, digest(body): body}
+    built.descriptor["digest"] = digest(body)
+    assert failure(tmp_path, built).reason == "IMAGE_CORRUPT"
+
+
+# --- bodies
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_content_encoding(tmp_path: Path, built: Built, packed: bool) -> None:
+    """What is compressed on the way is not what was promised; that it is said to be so changes nothing of it."""
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        send(request, gzip.compress(body) if packed else body, Content_Encoding="gzip")
+        return True
+
+    if packed:
+        assert failure(tmp_path, built, lie).reason == "IMAGE_CORRUPT"
+    else:
+        with served(liar(built, lie)) as host:
+            assert pull(tmp_path, f"{host}/x:1").layers
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_layer_that_ends_early(tmp_path: Path, built: Built, once: bool) -> None:
+    """And is said to be no longer: the rest is asked for."""
+    early = iter([True] if once else [True] * 99)
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        lying = is_layer(request, body) and next(early, False)
+        if lying:
+            send(request, body[:1000])
+        return lying
+
+    if once:
+        with served(liar(built, lie)) as host:
+            assert pull(tmp_path, f"{host}/x:1").layers
+    else:
+        assert "cut off after 1000 bytes" in failure(tmp_path, built, lie).message
+
+
+@pytest.mark.parametrize("part", ["bytes 0-/*", "bytes 99-299999/300000"])
+def test_another_part_than_was_asked_for(tmp_path: Path, built: Built, part: str) -> None:
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if is_layer(request, body):
+            start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+            send(request, body[start : start + 100_000], 206, Content_Range=part if start else "bytes 0-")
+        return is_layer(request, body)
+
+    assert "another part than it was asked for" in failure(tmp_path, built, lie).message
+
+
+def endless(request: BaseHTTPRequestHandler, pieces: Iterable[bytes], pause: Callable[[], object]) -> None:
+    """A body in pieces, of which there may be no end; it ends when nobody reads it any more."""
+    request.send_response(200)
+    request.send_header("Content-Type", MANIFEST)
+    request.end_headers()
+    request.close_connection = True
+    with contextlib.suppress(OSError):
+        for piece in pieces:
+            request.wfile.write(piece)
+            pause()
+
+
+@pytest.mark.parametrize("what", ["/manifests/", "config", "layer", "/token", "401"])
+def test_an_endless_body(tmp_path: Path, built: Built, what: str) -> None:
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        kind = "config" if body.startswith(b'{"architecture"') else "layer" if is_layer(request, body) else ""
+        if what == "401":
+            request.send_response(401)
+            request.send_header("WWW-Authenticate", 'Basic realm="x"')
+            request.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    request.wfile.write(bytes(1 << 16))
+        if lying := what in (request.path.partition("?")[0], kind) or what in request.path:
+            endless(request, repeat(bytes(1 << 16)), lambda: None)
+        elif what == "/token":
+            realm = f"http://{request.headers['Host']}/token"
+            send(request, b"", 401, WWW_Authenticate=f'Bearer realm="{realm}"')
+            return True
+        return lying
+
+    assert failure(tmp_path, built, lie).reason in ("IMAGE_CORRUPT", "REGISTRY_UNREACHABLE")
+
+
+@pytest.mark.parametrize("what", ["headers", "/manifests/", "layer", "/token"])
+def test_a_slow_drip(tmp_path: Path, built: Built, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte comes before anybody would call it silence."""
+    monkeypatch.setattr(pace, "WINDOW", 0.2)
+    ended = threading.Event()
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if what == "headers":
+            request.close_connection = True
+            with contextlib.suppress(OSError):
+                request.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+                while not ended.wait(0.01):
+                    request.wfile.write(b"x")
+            return True
+        if lying := what in request.path or (what == "layer" and is_layer(request, body)):
+            endless(request, (bytes([byte]) for byte in body or repeat(32)), lambda: ended.wait(0.01))
+        elif what == "/token":
+            realm = f"http://{request.headers['Host']}/token"
+            send(request, b"", 401, WWW_Authenticate=f'Bearer realm="{realm}"')
+            return True
+        return lying
+
+    try:
+        assert failure(tmp_path, built, lie).reason == "REGISTRY_UNREACHABLE"
+    finally:
+        ended.set()
+
+
+def test_slow_is_not_a_drip(tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends enough in each window may need many of them."""
+    monkeypatch.setattr(pace, "WINDOW", 1.0)
+    monkeypatch.setattr(pace, "LEAST", 10_000)
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if is_layer(request, body):
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(body)))
+            request.end_headers()
+            for start in range(0, len(body), 30_000):
+                request.wfile.write(body[start : start + 30_000])
+                time.sleep(0.15)
+        return is_layer(request, body)
+
+    with served(liar(built, lie)) as host:
+        assert pull(tmp_path, f"{host}/x:1").layers
+
+
+# --- headers, redirects, challenges
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_huge_headers(tmp_path: Path, built: Built, many: bool) -> None:
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        with contextlib.suppress(OSError):
+            request.send_response(200)
+            for number in range(5000 if many else 1):
+                request.send_header(f"X{number}", "x" * (1000 if many else 5_000_000))
+            request.end_headers()
+        return True
+
+    assert failure(tmp_path, built, lie).reason == "REGISTRY_UNREACHABLE"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "http://[",
+        "//",
+        "javascript:1",
+        "http://0.0.0.0:1/" + "x" * 9000,
+    ],
+)
+def test_redirects_to_where_nobody_goes(tmp_path: Path, built: Built, location: str) -> None:
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        send(request, b"", 307, Location=location)
+        return True
+
+    error = failure(tmp_path, built, lie)
+    assert error.reason in ("REGISTRY_UNREACHABLE", "IMAGE_NOT_FOUND") and "root:" not in error.message
+
+
+def test_denied_for_ever(tmp_path: Path, built: Built) -> None:
+    """Tokens are given, and none is good enough: asked for once more, and no more."""
+    asked: list[str] = []
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if request.path.startswith("/token"):
+            send(request, b'{"token": "t"}')
+        else:
+            realm = f"http://{request.headers['Host']}/token"
+            send(request, b"", 401, WWW_Authenticate=f'Bearer realm="{realm}",error="invalid_token"')
+        return True
+
+    with served(liar(built, lie, asked)) as host, pytest.raises(TinyoError) as caught:
+        pull(tmp_path, f"{host}/x:1")
+    assert caught.value.reason == "REGISTRY_DENIED" and len(asked) == 3
+
+
+def test_tokens_that_end(tmp_path: Path) -> None:
+    """In the middle of a layer, which goes on where it was; layers that are refused together ask once."""
+    built = image([layer(file(f"f{number}", os.urandom(200_000))) for number in range(4)])
+    asked: list[str] = []
+    given: list[str] = []
+    uses: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        with lock:
+            if request.path.startswith("/token"):
+                given.append(f"t{len(given)}")
+                send(request, json.dumps({"token": given[-1], "expires_in": 60}).encode())
+                return True
+            shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            uses[shown] += 1
+            if not shown or shown != given[-1] or uses[shown] > 5:
+                realm = f"http://{request.headers['Host']}/token"
+                send(
+                    request,
+                    b"",
+                    401,
+                    WWW_Authenticate=f'Basic realm="no", Bearer realm="{realm}",service="s"',
+                )
+                return True
+        if not is_layer(request, body):
+            return False
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        part = body[start : start + 70_000]
+        send(request, part, 206 if start else 200, len(body) - start)
+        request.close_connection = True
+        return True
+
+    with served(liar(built, lie, asked)) as host:
+        assert len(pull(tmp_path, f"{host}/x:1").layers) == 4
+    assert 3 <= len(given) <= 5 and len([line for line in asked if line.startswith("/token")]) == len(given)
+
+
+def test_four_layers_four_connections(tmp_path: Path) -> None:
+    """And no more, however much is asked for over them."""
+    built = image([layer(file(f"f{number}", os.urandom(5_000))) for number in range(20)])
+    clients = set[object]()
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        request.protocol_version = "HTTP/1.1"
+        clients.add(request.client_address)
+        return False
+
+    handler = liar(built, lie)
+    handler.protocol_version = "HTTP/1.1"
+    with served(handler) as host:
+        assert len(pull(tmp_path, f"{host}/x:1").layers) == 20
+    assert len(clients) <= PARALLEL
+
+
+@pytest.mark.parametrize("form", ["seconds", "date", "date by another clock"])
+def test_when_to_ask_again(tmp_path: Path, built: Built, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry says; by its own clock. Longer than anybody waits is an error at once."""
+    waits: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    now = time.time() - (86400 if form == "date by another clock" else 0)
+
+    def after(seconds: int) -> dict[str, str]:
+        text = str(seconds) if form == "seconds" else formatdate(now + seconds, usegmt=True)
+        return {"Retry_After": text, "Date": formatdate(now, usegmt=True)}
+
+    trouble = iter([5])
+
+    def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if seconds := next(trouble, None):
+            _answer(request, 429, after(seconds))
+        return bool(seconds)
+
+    with served(liar(built, lie)) as host:
+        assert pull(tmp_path / "a", f"{host}/x:1").layers
+    assert [wait for wait in waits if wait >= 1] == [5]
+
+    def always(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        _answer(request, 429, after(3600))
+        return True
+
+    error = failure(tmp_path / "b", built, always)
+    assert "status 429, and wants to be asked again in 3600 seconds" in error.message
+
+
+def _answer(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
+    """Without a Date of its own."""
+    request.send_response_only(status)
+    for key, value in {**headers, "Content-Length": "0"}.items():
+        request.send_header(key.replace("_", "-"), value)
+    request.end_headers()
 
 
 def unpackers() -> list[int]:

@@ -11,14 +11,35 @@ import pytest
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import ImageStore
 
-from tests.integration.test_images_liars import children, is_layer, liar
+from tests.integration.test_images_liars import is_layer
 from tests.support.images import Built, file, image, layer
+from tests.support.liar import liar
 from tests.support.registry import served
 
 
 @pytest.fixture
 def built() -> Built:
     return image([layer(file(f"f{number}", os.urandom(300_000))) for number in range(6)])
+
+
+@pytest.fixture(autouse=True)
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children that tests before this one have left, which are not meant."""
+    monkeypatch.setitem(OTHERS, os.getpid(), frozenset(children(os.getpid())))
+
+
+#: By parent.
+OTHERS: dict[int, frozenset[int]] = {}
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is this one."""
+    found = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [child for child in found if child not in OTHERS.get(pid, ())]
 
 
 def descriptors() -> int:

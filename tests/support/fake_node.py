@@ -5,7 +5,7 @@ on by `gate`. What was asked for is kept in `requests`.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,8 @@ from tinyo.node.v1 import node_pb2_grpc
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
-from tinyo.v1.image_pb2 import Image, ImageDetails, ImageUsage, LayerProgress, PullProgress
+from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, PullProgress
+from tinyo.v1.push_pb2 import PushedImage, PushProgress
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
 
@@ -57,9 +58,16 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.gate = threading.Event()
         self.gate.set()
         self.entries: list[LogEntry] = []
+        self.archive = b""
+        #: A part of an archive has come.
+        self.heard = threading.Event()
         self.details = ImageDetails()
+        #: How far pushes are said to be, until it is there.
+        self.uploads: Iterable[PushProgress] = ()
         self.prunable: list[Image] = []
         self.findings: list[pb.VerifyImagesResponse] = []
+        #: How far images are said to be, by reference, until they are there.
+        self.pulls: dict[str, Iterable[PullProgress]] = {}
         self.refusal: status_pb2.Status | None = None
 
     def __enter__(self) -> Self:
@@ -125,8 +133,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
             if change.action == pb.CHANGE_ACTION_CREATE:
                 reason = EventReason.EVENT_REASON_PULLING
                 yield pb.ApplyResponse(event=Event(name=spec.name, reason=reason))
-                layer = LayerProgress(total_bytes=1000, received_bytes=400)
-                yield pb.ApplyResponse(progress=PullProgress(reference=spec.image, layers=[layer]))
+                for progress in self.pulls.get(spec.image, ()):
+                    yield pb.ApplyResponse(progress=progress)
         self.gate.wait()
         yield pb.ApplyResponse(settled=pb.ApplySettled(containers=settled))
 
@@ -199,9 +207,18 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
 
     def PullImage(self, request: pb.PullImageRequest, context: Any) -> Iterator[pb.PullImageResponse]:
         self.note(request, context)
+        for progress in self.pulls.get(request.reference, ()):
+            yield pb.PullImageResponse(progress=progress)
         yield pb.PullImageResponse(
             image=Image(references=[request.reference], digest="sha256:00", size_bytes=5)
         )
+
+    def PushImage(self, request: pb.PushImageRequest, context: Any) -> Iterator[pb.PushImageResponse]:
+        self.note(request, context)
+        for progress in self.uploads:
+            yield pb.PushImageResponse(progress=progress)
+        pushed = PushedImage(reference=f"r.test/{request.reference}", digest="sha256:00", size_bytes=5)
+        yield pb.PushImageResponse(pushed=pushed)
 
     def RemoveImage(self, request: pb.RemoveImageRequest, context: Any) -> pb.RemoveImageResponse:
         self.note(request, context)
@@ -239,6 +256,29 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     ) -> Iterator[pb.VerifyImagesResponse]:
         self.note(request, context)
         yield from self.findings
+
+    def ImportImages(
+        self, requests: Iterator[pb.ImportImagesRequest], context: Any
+    ) -> Iterator[pb.ImportImagesResponse]:
+        """Keeps what it gets in `archive`."""
+        self.note(next(requests), context)
+        self.archive = b""
+        for request in requests:
+            self.archive += request.data
+            self.heard.set()
+        yield pb.ImportImagesResponse(image=Image(references=["a:1"], digest="sha256:00", size_bytes=5))
+
+    def ExportImages(
+        self, request: pb.ExportImagesRequest, context: Any
+    ) -> Iterator[pb.ExportImagesResponse]:
+        """Sends `archive`; with `gate` closed, it fails after that."""
+        self.note(request, context)
+        image = Image(references=request.references, digest="sha256:00", size_bytes=5)
+        yield pb.ExportImagesResponse(content=ExportContent(images=[image], size_bytes=len(self.archive)))
+        for at in range(0, len(self.archive), 100_000):
+            yield pb.ExportImagesResponse(data=self.archive[at : at + 100_000])
+        if not self.gate.is_set():
+            context.abort(grpc.StatusCode.DATA_LOSS, "a blob is damaged")
 
 
 def differ(one: Message, other: Message, field: str) -> bool:

@@ -33,6 +33,7 @@ class Built:
 
     descriptor: dict[str, Any]
     blobs: dict[str, bytes] = field(default_factory=dict)
+    algorithm: str = "sha256"
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **attributes: Any) -> Member:
@@ -74,16 +75,18 @@ def image(
     config: dict[str, Any] | None = None,
     architecture: str = "amd64",
     media_type: str = GZIP,
+    variant: str = "",
+    algorithm: str = "sha256",
 ) -> Built:
     """An image of uncompressed archives, the lowest first; `config` is the process's part (Cmd, Env, …)."""
-    built = Built({})
+    built = Built({}, algorithm=algorithm)
+    platform = {"architecture": architecture, "os": "linux"} | ({"variant": variant} if variant else {})
     compressed = [gzip.compress(data, 1, mtime=0) if media_type == GZIP else data for data in layers]
     document = {
-        "architecture": architecture,
-        "os": "linux",
+        **platform,
         "created": "2024-01-02T03:04:05Z",
         "config": config or {},
-        "rootfs": {"type": "layers", "diff_ids": [digest(data) for data in layers]},
+        "rootfs": {"type": "layers", "diff_ids": [digest(data, algorithm) for data in layers]},
     }
     manifest = {
         "schemaVersion": 2,
@@ -92,15 +95,15 @@ def image(
         "layers": [_add(built, data, media_type) for data in compressed],
     }
     built.descriptor = _add(built, _json(manifest), MANIFEST)
-    built.descriptor["platform"] = {"os": "linux", "architecture": architecture}
+    built.descriptor["platform"] = platform
     return built
 
 
-def index(images: Iterable[Built], attested: bool = False) -> Built:
-    """An index of images for several platforms; `attested` adds what buildkit puts beside them."""
+def index(images: Iterable[Built], attested: bool = False, others: Iterable[dict[str, Any]] = ()) -> Built:
+    """An index of images for several platforms; `attested` adds what buildkit puts beside them, `others` come first."""
     images = list(images)
     built = Built({}, {key: blob for one in images for key, blob in one.blobs.items()})
-    manifests = [one.descriptor for one in images]
+    manifests = [*others, *(one.descriptor for one in images)]
     if attested:
         unknown = {"platform": {"os": "unknown", "architecture": "unknown"}}
         manifests = [manifests[0] | unknown, *manifests]
@@ -111,9 +114,10 @@ def index(images: Iterable[Built], attested: bool = False) -> Built:
 
 def write_layout(built: Built, path: Path, name: str = "image") -> None:
     """The image as an OCI layout, under the reference `name`."""
-    (path / "blobs/sha256").mkdir(parents=True)
     for key, blob in built.blobs.items():
-        (path / "blobs" / key.replace(":", "/")).write_bytes(blob)
+        file = path / "blobs" / key.replace(":", "/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(blob)
     entry = built.descriptor | {"annotations": {"org.opencontainers.image.ref.name": name}}
     (path / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
     (path / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": [entry]}))
@@ -214,13 +218,14 @@ def all_kinds() -> Built:
     return image([lower, upper], {"Cmd": ["/bin/true"]})
 
 
-def digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+def digest(data: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
 def _add(built: Built, blob: bytes, media_type: str) -> dict[str, Any]:
-    built.blobs[digest(blob)] = blob
-    return {"mediaType": media_type, "digest": digest(blob), "size": len(blob)}
+    name = digest(blob, built.algorithm)
+    built.blobs[name] = blob
+    return {"mediaType": media_type, "digest": name, "size": len(blob)}
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ with registry(tmp_path) as host:              # "127.0.0.1:41234"
 
 import base64
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -23,17 +24,28 @@ SERVICE = "registry.test"
 
 
 @contextmanager
-def registry(folder: Path, token_realm: str = "", certificate: Path | None = None) -> Iterator[str]:
+def registry(
+    folder: Path,
+    token_realm: str = "",
+    certificate: Path | None = None,
+    htpasswd: str = "",
+    read_only: bool = False,
+) -> Iterator[str]:
     """Runs a registry with its state and log in `folder`; yields "127.0.0.1:PORT" when it answers.
 
-    With `token_realm` (the URL of a `token_service`) it wants tokens signed by `certificate`.
+    With `token_realm` (the URL of a `token_service`) it wants tokens signed by `certificate`; with `htpasswd`
+    ("user:HASH" by bcrypt) a password.
     """
     folder.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{free_port()}"
     config = {
         "version": "0.1",
         "log": {"accesslog": {"disabled": False}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+            "maintenance": {"readonly": {"enabled": read_only}},
+        },
         "http": {"addr": address},
     }
     if token_realm:
@@ -45,6 +57,9 @@ def registry(folder: Path, token_realm: str = "", certificate: Path | None = Non
                 "rootcertbundle": str(certificate),
             }
         }
+    if htpasswd:
+        (folder / "htpasswd").write_text(f"{htpasswd}\n")
+        config["auth"] = {"htpasswd": {"realm": SERVICE, "path": str(folder / "htpasswd")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
@@ -61,8 +76,16 @@ def registry(folder: Path, token_realm: str = "", certificate: Path | None = Non
 def requests(folder: Path) -> list[str]:
     """What the registry in `folder` was asked since its start: "GET /v2/demo/manifests/latest" and the like."""
     lines = (folder / "log").read_text(errors="replace").splitlines()
-    quoted = [line.split('"')[1] for line in lines if '"GET /v2/' in line and not line.startswith("time=")]
+    asked = [line for line in lines if re.search('"(GET|HEAD) /v2/', line) and not line.startswith("time=")]
+    quoted = [line.split('"')[1] for line in asked]
     return [line.rpartition(" HTTP/")[0] for line in quoted]
+
+
+def everything(folder: Path) -> list[str]:
+    """The same with all methods."""
+    asked = re.compile(r'(?!time=)[^"]*"([A-Z]+ /v2/\S*) HTTP/')
+    lines = (folder / "log").read_text(errors="replace").splitlines()
+    return [match[1] for line in lines if (match := asked.match(line))]
 
 
 @contextmanager
@@ -96,7 +119,8 @@ def token_service(folder: Path, login: str = "") -> Iterator[tuple[str, Path, li
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            token = _token(key, certificate, dict(urllib.parse.parse_qsl(query)).get("scope", ""))
+            asked = [value for name, value in urllib.parse.parse_qsl(query) if name == "scope"]
+            token = _token(key, certificate, " ".join(asked).split())
             body = json.dumps({"token": token}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -193,10 +217,8 @@ def _await_answer(process: "subprocess.Popen[bytes]", address: str, log: Path) -
     raise RuntimeError(f"docker-registry ended: {log.read_text()}")
 
 
-def _token(key: Path, certificate: Path, scope: str) -> str:
+def _token(key: Path, certificate: Path, scopes: list[str]) -> str:
     """A JSON web token as docker-registry wants it: RS256, with the certificate in its header."""
-    kind, _, rest = scope.partition(":")
-    name, _, actions = rest.rpartition(":")
     pem = certificate.read_text().split("-----")[2].replace("\n", "")
     now = int(time.time())
     header = {"typ": "JWT", "alg": "RS256", "x5c": [pem]}
@@ -208,7 +230,7 @@ def _token(key: Path, certificate: Path, scope: str) -> str:
         "nbf": now - 60,
         "iat": now,
         "exp": now + 600,
-        "access": [{"type": kind, "name": name, "actions": actions.split(",")}] if scope else [],
+        "access": [_access(scope) for scope in scopes],
     }
     signed = f"{_base64(json.dumps(header).encode())}.{_base64(json.dumps(claims).encode())}"
     signature = subprocess.run(
@@ -218,6 +240,12 @@ def _token(key: Path, certificate: Path, scope: str) -> str:
         capture_output=True,
     )
     return f"{signed}.{_base64(signature.stdout)}"
+
+
+def _access(scope: str) -> dict[str, object]:
+    kind, _, rest = scope.partition(":")
+    name, _, actions = rest.rpartition(":")
+    return {"type": kind, "name": name, "actions": actions.split(",")}
 
 
 def _base64(data: bytes) -> str:

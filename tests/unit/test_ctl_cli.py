@@ -266,7 +266,7 @@ def test_events(tinyo: Run, tmp_path: Path) -> None:
 def test_images(tinyo: Run) -> None:
     assert tinyo("image", "ls", "-o", "name").stdout == "docker.io/library/alpine:latest\n"
     assert "sha256:abababababab   linux/amd64   3.4 MB" in tinyo("image", "ls").stdout
-    assert tinyo("image", "pull", "alpine").stdout == "✓ alpine  sha256:00  5 B\n"
+    assert tinyo("image", "pull", "alpine").stdout == "✓ alpine  sha256:00  5 B  (nothing to transfer)\n"
     assert tinyo("image", "rm", "a", "b").stdout == "✓ a  removed\n✓ b  removed\n"
 
 
@@ -325,7 +325,6 @@ def test_colours_only_on_a_terminal_that_wants_them(
     (tmp_path / "one.yml").write_text("container: alpine\n")
     first = on_terminal(environment, tmp_path, "+", "one.yml")
     assert "\x1b[32m✓\x1b[0m one  running" in first
-    assert "0.4/1.0 kB" in first  # at the bar of the pull
     (tmp_path / "two.yml").write_text("container: alpine\n")
     plain = on_terminal({**environment, "NO_COLOR": "1", "TERM": "dumb"}, tmp_path, "+", "two.yml")
     assert "\x1b" not in plain

@@ -94,8 +94,8 @@ def test_the_host_can_stand_behind_the_command(tinyo: Run, node: FakeNode) -> No
 
 def test_the_half_of_a_command_gets_the_other_half(tinyo: Run) -> None:
     assert tinyo("image").stderr == (
-        "tinyo: 'image' needs one more word: image ls, image pull, image rm, image inspect, image history, "
-        "image tag, image prune, image du, image verify\n"
+        "tinyo: 'image' needs one more word: image ls, image pull, image push, image rm, image inspect, "
+        "image history, image tag, image import, image export, image prune, image du, image verify\n"
     )
 
 
@@ -170,7 +170,8 @@ def complete(shell: str, *words: str, path: Path) -> list[str]:
 def test_bash_completes_commands(tmp_path: Path) -> None:
     assert complete("bash", "tinyo", "lo", path=tmp_path) == ["login", "logout", "logs"]
     assert complete("bash", "tinyo", "image", "", path=tmp_path) == [
-        *("ls", "pull", "rm", "inspect", "history", "tag", "prune", "du", "verify")
+        *("ls", "pull", "push", "rm", "inspect", "history", "tag"),
+        *("import", "export", "prune", "du", "verify"),
     ]
     assert complete("bash", "tinyo", "services", "st", path=tmp_path) == ["start", "stop", "status"]
     assert complete("bash", "tinyo", "+", "", path=tmp_path) == []  # files, by bash itself

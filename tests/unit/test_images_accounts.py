@@ -244,7 +244,10 @@ def test_registries(home: Path) -> None:
         ('["a.test:99999"]', "'a.test:99999' is no registry"),
         ('["docker.io"]\n["index.docker.io"]', "index.docker.io: docker.io is there twice"),
         ('"a.test" = 1', 'a.test: write ["a.test"]'),
-        ('["a.test"]\nmirror = []', "a.test: unknown key 'mirror'; there are: insecure, mirrors, ca"),
+        (
+            '["a.test"]\nmirror = []',
+            "a.test: unknown key 'mirror'; there are: insecure, mirrors, ca, cert, key",
+        ),
         ('["a.test"]\ninsecure = "yes"', "a.test: insecure: write true or false"),
         ('["docker.io"]\ninsecure = true', "docker.io: insecure: Docker Hub has TLS"),
         ('["a.test"]\nmirrors = "m.test"', "a.test: mirrors: write a list"),
@@ -259,6 +262,15 @@ def test_registries(home: Path) -> None:
         ('["a.test"]\nca = "/nowhere"', "a.test: ca: /nowhere: No such file"),
         ('["a.test"]\nca = "/etc/hostname"', "a.test: ca: /etc/hostname has no certificates"),
         ('["a.test"]\nca = "/nowhere"\ninsecure = true', "a.test: insecure: ca is of no use"),
+        ('["a.test"]\ncert = 1', "a.test: cert: write the path"),
+        ('["a.test"]\ncert = "/x"', "a.test: cert: write key as well"),
+        ('["a.test"]\nkey = "/x"', "a.test: key: write cert as well"),
+        ('["a.test"]\ncert = "/x"\nkey = "x"', "a.test: key: 'x' is no absolute path"),
+        ('["a.test"]\ncert = "/nowhere"\nkey = "/x"', "a.test: cert: /nowhere with /x: No such file"),
+        (
+            '["a.test"]\ncert = "/etc/hostname"\nkey = "/etc/hostname"',
+            "a.test: cert: /etc/hostname with /etc/hostname is no certificate and its key in PEM form",
+        ),
     ],
 )
 def test_what_is_wrong_with_registries_is_said_with_its_place(home: Path, text: str, why: str) -> None:

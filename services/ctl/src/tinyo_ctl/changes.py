@@ -7,7 +7,7 @@ from tinyo.node.v1.node_pb2 import ApplyRequest, ApplyResponse, ListRequest, Rem
 from tinyo.v1.container_pb2 import Container, Phase
 from tinyo.v1.event_pb2 import EventReason
 
-from tinyo_ctl import failures, render, targets
+from tinyo_ctl import failures, render, targets, together
 from tinyo_ctl.client import correlation_id
 from tinyo_ctl.report import Report
 from tinyo_ctl.services import node
@@ -22,7 +22,7 @@ def apply(paths: list[str], host: str) -> int:
     requests = [(path, load(path)) for path in paths]
     with node(host) as calls:
         begun = [(path, request, calls.Apply(request)) for path, request in requests]
-        return max([follow(*one) for one in begun])
+        return max([follow(*one) for one in together.applies(begun) or begun])
 
 
 def follow(path: str, request: ApplyRequest, answers: Iterator[ApplyResponse]) -> int:

@@ -179,12 +179,31 @@ COMMANDS = (
     ),
     Command(
         ("image pull",),
-        "fetch an image",
-        "images:pull",
-        "  tinyo image pull alpine:3.20\n  tinyo image pull --platform linux/arm64 alpine",
+        "fetch images",
+        "pulling:pull",
+        "  tinyo image pull alpine:3.20\n"
+        "  tinyo image pull alpine debian        at the same time; layers that both have are fetched once\n"
+        "  tinyo image pull --platform linux/arm64 alpine\n"
+        "  tinyo image pull -o json alpine       how far it is, for programs: an object a line",
         [
-            flag("reference", metavar="IMAGE"),
-            flag("--platform", default="", metavar="OS/ARCH", help="default: this machine's"),
+            flag("references", nargs="+", metavar="IMAGE"),
+            flag("--platform", default="", metavar="OS/ARCH[/VARIANT]", help="default: this machine's"),
+            flag("-o", "--output", choices=("json",), help="how (default: for people)"),
+        ],
+    ),
+    Command(
+        ("image push",),
+        "bring an image to a registry",
+        "pushing:push",
+        "  tinyo image push registry.example.com/team/app:1.2\n"
+        "  tinyo image push app:1.2 registry.example.com/team/app      it need not have that name here\n"
+        "  tinyo image push -o json app:1.2 registry.example.com/team/app",
+        [
+            flag("reference", metavar="IMAGE", help="reference or digest of an image that is here"),
+            flag(
+                "target", nargs="?", default="", metavar="REFERENCE", help="where to (default: as IMAGE says)"
+            ),
+            flag("-o", "--output", choices=("json",), help="how (default: for people)"),
         ],
     ),
     Command(
@@ -217,6 +236,56 @@ COMMANDS = (
         [
             flag("reference", metavar="IMAGE", help="reference or digest"),
             flag("new", metavar="NEW", help="the further reference; an image that had it loses it"),
+        ],
+    ),
+    Command(
+        ("image import",),
+        "make images of an archive",
+        "archives:import_images",
+        "  docker save app:1 | tinyo image import -\n"
+        "  tinyo image import app.tar.zst                  all images that are in it, with their names\n"
+        "  tinyo image import bundle.tar app:1 db:2        only these\n"
+        "  tinyo image import ./layout --name app:2        the folder of an OCI layout\n"
+        "  tinyo image import rootfs.tar.gz --name base:1 -c 'CMD [\"/bin/sh\"]' -c 'ENV LANG=C.UTF-8'",
+        [
+            flag(
+                "file",
+                metavar="FILE",
+                help="an OCI layout or what docker saved, as a tar (plain, gzip, zstd) or a folder; the tar of a "
+                "root file system; - for standard input",
+            ),
+            flag("references", nargs="*", metavar="IMAGE", help="reference or digest (default: all in FILE)"),
+            flag(
+                "--name", default="", metavar="NAME", help="reference of the image (default: those in FILE)"
+            ),
+            flag(
+                "-c",
+                "--change",
+                action="append",
+                default=[],
+                metavar="INSTRUCTION",
+                help="for a root file system: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or "
+                "WORKDIR, as in a Dockerfile; may be repeated",
+            ),
+            flag(
+                "--platform",
+                default="",
+                metavar="OS/ARCH",
+                help="default: this machine's, or the only one there is",
+            ),
+        ],
+    ),
+    Command(
+        ("image export",),
+        "write images into an archive",
+        "archives:export_images",
+        "  tinyo image export app:1 db:2 -o bundle.tar     what they share is in it once\n"
+        "  tinyo image export app:1 | zstd >app.tar.zst    or to `docker load`, `podman load`\n"
+        "  tinyo image export app:1 --layout ./layout      a folder, for umoci and others",
+        [
+            flag("references", nargs="+", metavar="IMAGE", help="reference or digest"),
+            flag("-o", "--output", default="", metavar="FILE", help="default: standard output"),
+            flag("--layout", default="", metavar="FOLDER", help="as the folder of an OCI layout"),
         ],
     ),
     Command(

@@ -105,6 +105,7 @@ def events(options: argparse.Namespace) -> int:
             event = answer.event
             reason = EventReason.Name(event.reason).removeprefix("EVENT_REASON_").lower()
             said = event.error.message or event.message
-            line = f"{event.sequence:>6}  {clock(event.time)}  {safe(event.name)}  {reason}  {safe(said)}"
+            name = safe(event.name) or "-"
+            line = f"{event.sequence:>6}  {clock(event.time)}  {name}  {reason}  {safe(said)}"
             say(line.rstrip())
     return 0

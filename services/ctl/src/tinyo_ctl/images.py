@@ -34,21 +34,6 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
-def pull(options: argparse.Namespace) -> int:
-    """`tinyo image pull`."""
-    from tinyo_ctl.progress import Progress
-
-    with node(options.host) as calls, Progress() as progress:
-        request = api.PullImageRequest(reference=options.reference, platform=options.platform)
-        for answer in calls.PullImage(request):
-            if answer.HasField("progress"):
-                progress.show(answer.progress)
-            else:
-                progress.close()
-                succeed(safe(options.reference), safe(answer.image.digest), size(answer.image.size_bytes))
-    return 0
-
-
 def remove(options: argparse.Namespace) -> int:
     """`tinyo image rm`: each by itself, so that one that is in use does not keep the others."""
     code = 0

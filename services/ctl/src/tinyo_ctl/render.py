@@ -9,7 +9,7 @@ from typing import IO
 from google.protobuf.timestamp_pb2 import Timestamp
 from tinyo.v1.container_pb2 import Container, Phase, Port, Protocol
 
-from tinyo_ctl.tell import safe, say
+from tinyo_ctl.tell import safe
 
 #: Numbers of SGR (ECMA-48) for the few styles that there are.
 STYLES = {"green": 32, "red": 31, "yellow": 33, "dim": 2, "bold": 1}
@@ -82,8 +82,8 @@ def size(count: int) -> str:
 
 def succeed(name: str, *facts: str) -> None:
     """Says that something came to a good end."""
-    tick()
-    say(name, *facts)
+    line = "  ".join(map(safe, (name, *facts)))
+    print(f"{styled('green', '✓')} {line}\n", end="", flush=True)
 
 
 def tick() -> None:

@@ -11,7 +11,7 @@ from tinyo.v1.container_pb2 import Container, ContainerSpec, Phase
 from tinyo.v1.error_pb2 import Error
 
 from tinyo_ctl.diagnose import describe
-from tinyo_ctl.progress import Progress
+from tinyo_ctl.progress import showing
 from tinyo_ctl.refusals import NodeError
 from tinyo_ctl.render import fail, phase, ports, succeed
 from tinyo_ctl.tell import safe, say
@@ -24,8 +24,7 @@ class Report:
     """Tells about one Apply; entered as long as it is followed, it also tells why it could not be."""
 
     def __init__(self, path: str, request: ApplyRequest) -> None:
-        self.path, self.request, self.began = path, request, time.monotonic()
-        self.progress = Progress()
+        self.path, self.request = path, request
         self.changes: dict[str, Change] = {}
         #: Exit code of a refusal; 0 when there was none.
         self.code = 0
@@ -36,7 +35,8 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self.progress.close()
+        if error:
+            showing.close()
         if isinstance(error, KeyboardInterrupt):
             what = "the apply goes on in the node" if self.changes else "the node had not answered yet"
             print(f"interrupted: {what}; `tinyo ls` shows how far it is", file=sys.stderr)
@@ -57,9 +57,9 @@ class Report:
                     if change.action == ChangeAction.CHANGE_ACTION_REPLACE:
                         say(change.name, f"replacing: {', '.join(change.fields)} changed")
             case "progress":
-                self.progress.show(answer.progress)
+                if facts := showing.news(answer.progress.reference):
+                    succeed(safe(answer.progress.reference), "pulled", facts)
             case "settled":
-                self.progress.close()
                 for container in answer.settled.containers:
                     self.settled(container)
 
@@ -70,7 +70,7 @@ class Report:
     def settled(self, container: Container) -> None:
         """Tells what a container came to."""
         name, status = safe(container.spec.name), container.status
-        seconds = f"({time.monotonic() - self.began:.1f} s)"
+        seconds = f"({time.monotonic() - showing.began:.1f} s)"
         if status.phase == Phase.PHASE_RUNNING:
             if self.changes[container.spec.name].action == ChangeAction.CHANGE_ACTION_NONE:
                 say(f"{name} is up to date")

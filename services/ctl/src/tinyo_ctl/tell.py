@@ -7,5 +7,5 @@ def safe(text: str) -> str:
 
 
 def say(*parts: str) -> None:
-    """A line of its own, at once."""
-    print("  ".join(map(safe, parts)), flush=True)
+    """A line of its own, at once, and whole, whoever else writes one."""
+    print("  ".join(map(safe, parts)) + "\n", end="", flush=True)

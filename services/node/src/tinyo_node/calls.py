@@ -1,10 +1,11 @@
 """The calls of NodeService that bring nothing up and take nothing away."""
 
+from tinyo_node.archiverelay import ArchiveRelay
 from tinyo_node.following import Following
 from tinyo_node.imagerelay import ImageRelay
 from tinyo_node.lifecycle import Lifecycle
 from tinyo_node.relay import Relay
 
 
-class Calls(Following, Lifecycle, Relay, ImageRelay):
+class Calls(Following, Lifecycle, Relay, ImageRelay, ArchiveRelay):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

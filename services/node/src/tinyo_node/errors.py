@@ -32,6 +32,13 @@ class TinyoError(Exception):
         self.code, self.reason, self.message = code, reason, message
         self.metadata, self.violations = dict(metadata or {}), dict(violations or {})
 
+    @classmethod
+    def of(cls, error: Error) -> "TinyoError":
+        """What the runtime said inside a stream."""
+        code = next(code for code in grpc.StatusCode if code.value[0] == error.code)
+        violations = {error.field: error.message} if error.field else {}
+        return cls(code, error.reason, error.message, error.metadata, violations)
+
     def to_status(self) -> grpc.Status:
         """As the end of a call."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
@@ -71,6 +78,12 @@ def is_transport(error: grpc.aio.AioRpcError) -> bool:
     return error.code() == grpc.StatusCode.UNAVAILABLE and from_runtime(error).reason == "START_FAILED"
 
 
+def unavailable() -> TinyoError:
+    """RUNTIME_UNAVAILABLE."""
+    message = "the runtime does not answer: see `tinyo services status`"
+    return TinyoError(grpc.StatusCode.UNAVAILABLE, "RUNTIME_UNAVAILABLE", message)
+
+
 @contextlib.contextmanager
 def of_store() -> Iterator[None]:
     """Turns what SQLite raises into an OSError that says whether the disk is full."""
@@ -90,9 +103,7 @@ async def answered(context: grpc.aio.ServicerContext[object, object]) -> AsyncIt
         await context.abort_with_status(error.to_status())
     except grpc.aio.AioRpcError as error:  # the runtime's: details and all
         if error.code() == grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
-            message = "the runtime does not answer: see `tinyo services status`"
-            unavailable = TinyoError(grpc.StatusCode.UNAVAILABLE, "RUNTIME_UNAVAILABLE", message)
-            await context.abort_with_status(unavailable.to_status())
+            await context.abort_with_status(unavailable().to_status())
         await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
     except OSError as error:
         full = error.errno == errno.ENOSPC

@@ -10,6 +10,7 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import EVENT_REASON_FAILED, Event
 
+from tinyo_node import collecting
 from tinyo_node.errors import from_runtime, is_transport
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ async def of_pull(work: "Reconciler", container: v1.Container) -> AsyncIterator[
     except grpc.aio.AioRpcError as error:
         if is_transport(error):
             raise
-        await tell(work, container, from_runtime(error), "image")
+        if await collecting.helps(work, container, error):
+            work.touch((container.cluster, container.spec.name))
+        else:
+            await tell(work, container, from_runtime(error), "image")
 
 
 async def of_start(work: "Reconciler", container: v1.Container, result: rt.ContainerResult) -> bool:

@@ -23,7 +23,7 @@ async def apply(
     with pulls.followed(state, containers) as progress:
         async for events in follow(state, containers, after, settled):
             while progress:
-                yield pb.ApplyResponse(progress=progress.pop(0))
+                yield pb.ApplyResponse(progress=progress.popitem()[1])
             for event in events:
                 yield pb.ApplyResponse(event=event)
 
@@ -65,7 +65,7 @@ class Following:
         names = set(request.names)
         async for events in self.state.log.watch(request.after_sequence):
             for event in events:
-                if event.cluster == request.cluster and (not names or event.name in names):
+                if event.cluster in ("", request.cluster) and (not names or event.name in names):
                     yield pb.WatchResponse(event=event)
             if not (events or request.follow):
                 return

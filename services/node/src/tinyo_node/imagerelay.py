@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 
-from tinyo_node import committing
+from tinyo_node import collecting, committing
 from tinyo_node.interceptors import Context
 
 if TYPE_CHECKING:
@@ -71,6 +71,16 @@ class ImageRelay:
         async for answer in self.runtime.VerifyImages(rt.VerifyImagesRequest(references=request.references)):
             yield pb.VerifyImagesResponse(image=answer.image, problems=answer.problems)
 
+    async def PushImage(
+        self, request: pb.PushImageRequest, context: Context
+    ) -> AsyncIterator[pb.PushImageResponse]:
+        theirs = rt.PushImageRequest(reference=request.reference, target=request.target)
+        async for answer in self.runtime.PushImage(theirs):
+            if answer.HasField("progress"):
+                yield pb.PushImageResponse(progress=answer.progress)
+            else:
+                yield pb.PushImageResponse(pushed=answer.pushed)
+
     def images_in_use(self) -> set[str]:
-        """Of the containers of all clusters, stopped ones too: after a reboot the runtime does not know them."""
-        return {one.image_digest or one.spec.image for one in self.state.containers.values()}
+        """What containers need, whatever the runtime knows of them."""
+        return collecting.images_in_use(self.state)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from tinyo_node import collecting
+
 if TYPE_CHECKING:
     from tinyo_node.cluster import Key
     from tinyo_node.reconcile import Reconciler
@@ -27,7 +29,8 @@ delays: "dict[Key, float]" = {}
 async def with_runtime(work: "Reconciler") -> AsyncIterator[None]:
     """A connection to the runtime; whatever ends it, the next one follows soon."""
     try:
-        yield
+        async with collecting.meanwhile(work):
+            yield
     except grpc.aio.AioRpcError as error:
         log.warning("the runtime's stream ended: %s %s", error.code().name, error.details())
     work.connected.clear()

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.event_pb2 import EVENT_REASON_PULLING, Event
-from tinyo.v1.image_pb2 import PullProgress
+from tinyo.v1.image_pb2 import LAYER_STATE_EXISTS, PullProgress
+
+from tinyo_node import collecting
 
 if TYPE_CHECKING:
     from tinyo_node.cluster import State
@@ -26,12 +28,15 @@ class Pull:
     digest: "asyncio.Future[str]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     #: Whether something really has to be fetched.
     fetches: bool = False
+    #: How far it is, as soon as that is known.
+    progress: PullProgress | None = None
 
 
 #: By reference, as specs have it.
 running: dict[str, Pull] = {}
-#: Progress that has not been told yet, for everybody who follows an Apply, with the images that it is about.
-followers: list[tuple[set[str], list[PullProgress]]] = []
+#: How far images have come, as long as that has not been told: for everybody who follows an Apply, with the images
+#: that it is about. Who reads slowly is told what is newest.
+followers: list[tuple[set[str], dict[str, PullProgress]]] = []
 
 
 @contextlib.asynccontextmanager
@@ -71,12 +76,14 @@ async def progressed(work: "Reconciler", container: v1.Container, answer: rt.Pul
     if answer.HasField("image"):
         pull.digest.set_result(answer.image.digest)
         del running[image]
+        collecting.soon.set()
         return
+    pull.progress = answer.progress
     for images, progress in followers:
         if image in images:
-            progress.append(answer.progress)
+            progress[image] = answer.progress
     work.state.log.wake()
-    if not pull.fetches and not all(layer.complete for layer in answer.progress.layers):
+    if not pull.fetches and any(layer.state != LAYER_STATE_EXISTS for layer in answer.progress.layers):
         pull.fetches = True
         await asyncio.gather(*(tell(work, waiting) for waiting in pull.wanted_by))
 
@@ -88,12 +95,12 @@ async def tell(work: "Reconciler", container: v1.Container) -> None:
 
 
 @contextlib.contextmanager
-def followed(state: "State", containers: Collection[v1.Container]) -> Iterator[list[PullProgress]]:
-    """A list to which progress of the images of these containers is added."""
-    progress: list[PullProgress] = []
-    follower = ({container.spec.image for container in containers}, progress)
-    followers.append(follower)
+def followed(state: "State", containers: Collection[v1.Container]) -> Iterator[dict[str, PullProgress]]:
+    """How far images of these containers have come, now and later; what is taken out of it has been told."""
+    images = {container.spec.image for container in containers}
+    known = {image: pull.progress for image, pull in running.items() if image in images and pull.progress}
+    followers.append(follower := (images, known))
     try:
-        yield progress
+        yield known
     finally:
         followers.remove(follower)

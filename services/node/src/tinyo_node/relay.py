@@ -8,6 +8,7 @@ from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1.version_pb2 import Version
 
+from tinyo_node import collecting
 from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find
@@ -65,7 +66,8 @@ class Relay:
         self, request: pb.PullImageRequest, context: Context
     ) -> AsyncIterator[pb.PullImageResponse]:
         theirs = rt.PullImageRequest(reference=request.reference, platform=request.platform, refresh=True)
-        async for answer in self.runtime.PullImage(theirs):
+        await self.reached()
+        async for answer in collecting.pulled(self.state, self.runtime, theirs):
             if answer.HasField("progress"):
                 yield pb.PullImageResponse(progress=answer.progress)
             else:

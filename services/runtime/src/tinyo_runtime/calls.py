@@ -8,15 +8,17 @@ from tinyo.runtime.v1 import runtime_pb2_grpc
 from tinyo.v1.version_pb2 import Version
 
 from tinyo_runtime import execs, logreader
+from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import Context
 from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
+from tinyo_runtime.pushcalls import PushCalls
 
 VERSION = Version(program="0.1.0", contract="v1.0", features=[])
 
 
-class Calls(ImageCalls, runtime_pb2_grpc.RuntimeServiceServicer):
+class Calls(ImageCalls, ArchiveCalls, PushCalls, runtime_pb2_grpc.RuntimeServiceServicer):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
 
     containers: Containers

@@ -25,6 +25,26 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+#: What a disk says, by errno.
+_DISK = {
+    errno.ENOSPC: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "DISK_FULL",
+        "the disk is full{}: free some space (or inodes, see `df -i`) and try again",
+    ),
+    errno.EDQUOT: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "DISK_FULL",
+        "the disk quota is used up{}: free some space, or have it raised, and try again",
+    ),
+    errno.EROFS: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "DISK_READ_ONLY",
+        "the file system is read-only{}: make it writable and try again (`dmesg` may say why it is)",
+    ),
+}
+
+
 class TinyoError(Exception):
     """What went wrong and what to do about it; text that came from outside is made harmless here."""
 
@@ -48,10 +68,10 @@ class TinyoError(Exception):
         """The error as it is to be answered: a full disk has a reason of its own, the unforeseen is INTERNAL."""
         if isinstance(error, TinyoError):
             return error
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _DISK:
             path = str(error.filename or "")
-            message = f"the disk is full{f' at {path}' if path else ''}: free some space and try again"
-            return cls(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", message, {"path": path})
+            code, reason, message = _DISK[error.errno]
+            return cls(code, reason, message.format(f" at {path}" if path else ""), {"path": path})
         return cls(grpc.StatusCode.INTERNAL, "INTERNAL", str(error) or type(error).__name__)
 
     def to_proto(self) -> Error:

@@ -9,6 +9,7 @@ from tinyo_runtime import committing
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import Context
 from tinyo_runtime.images import ImageStore, audit, catalog, details, usage
+from tinyo_runtime.images.collector import collect
 from tinyo_runtime.images.details import described
 from tinyo_runtime.images.prune import InUse, prune
 
@@ -52,6 +53,16 @@ class ImageCalls:
             self.images, lambda: self.in_use(request.in_use), all=request.all, dry_run=request.dry_run
         )
         return pb.PruneImagesResponse(removed=map(described, removed), freed_bytes=freed)
+
+    async def CollectImages(
+        self, request: pb.CollectImagesRequest, context: Context
+    ) -> pb.CollectImagesResponse:
+        collected = await collect(self.images, lambda: self.in_use(request.in_use), now=request.now)
+        return pb.CollectImagesResponse(
+            removed=map(described, collected.removed),
+            freed_bytes=collected.freed,
+            used_percent=round(collected.percent),
+        )
 
     async def MeasureImages(
         self, request: pb.MeasureImagesRequest, context: Context

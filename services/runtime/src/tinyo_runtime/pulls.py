@@ -14,20 +14,30 @@ class Reports:
     """The progress of one pull, on its way to whoever asked for it."""
 
     def __init__(self, request: PullImageRequest) -> None:
-        self._queue: asyncio.Queue[v1.PullProgress | None] = asyncio.Queue()
+        #: Only what was reported last: who reads slowly misses the others.
+        self._latest: v1.PullProgress | None = None
+        self._news = asyncio.Event()
         #: What is asked of ImageStore.pull beside the reference.
         self.wanted: dict[str, Any] = {
             "platform": request.platform,
             "refresh": request.refresh,
-            "progress": self._queue.put_nowait,
+            "progress": self._take,
         }
 
+    def _take(self, report: v1.PullProgress) -> None:
+        self._latest = report
+        self._news.set()
+
     async def until(self, pull: asyncio.Future[Image]) -> AsyncIterator[v1.PullProgress]:
-        """Every report until the pull is through. When nobody listens any more, nobody needs the pull."""
-        pull.add_done_callback(lambda _: self._queue.put_nowait(None))
+        """Reports until the pull is through. When nobody listens any more, nobody needs the pull."""
+        pull.add_done_callback(lambda _: self._news.set())
         try:
-            while report := await self._queue.get():
-                yield report
+            while self._latest or not pull.done():
+                await self._news.wait()
+                self._news.clear()
+                if report := self._latest:
+                    self._latest = None
+                    yield report
         finally:
             pull.cancel()
 

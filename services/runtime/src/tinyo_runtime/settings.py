@@ -9,10 +9,11 @@ import os
 from dataclasses import dataclass, replace
 
 from tinyo_runtime import configuration
+from tinyo_runtime.images import marks
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(marks.Marks):
     """Settings of the runtime; each field is a key of the file."""
 
     instance: str

@@ -7,6 +7,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tinyo_runtime import failpoints
+
+failpoints.begin()  # where developers ask for them: before anything else happens
+
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_concurrent_streams", 1024),

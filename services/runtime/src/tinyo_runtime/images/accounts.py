@@ -3,6 +3,7 @@
 A password goes to the registry that it is for, or to the token service that this registry names; see `guard`.
 """
 
+import asyncio
 import json
 import os
 from contextlib import aclosing
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import credentials, disk, failures, registries
+from tinyo_runtime.images import credentials, disk, failures, pace, registries
 from tinyo_runtime.images.credentials import Credential
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
     import httpx
 
+    from tinyo_runtime.images.guard import Guard
     from tinyo_runtime.images.store import Images as Base
 else:
     Base = object
@@ -48,7 +50,11 @@ class Accounts(Base):
         with failures.explained(Reference(registry, "")):
             trying = _trying.set(credential)
             try:
-                await self._try(registry, credential)
+                async with asyncio.timeout(pace.WINDOW):
+                    await self._try(registry, credential)
+            except TimeoutError:
+                why = f"it did not answer within {pace.WINDOW:g} seconds"
+                raise failures.unreachable(Reference(registry, ""), why) from None
             finally:
                 _trying.reset(trying)
         document = credentials.read(self._logins)
@@ -67,8 +73,19 @@ class Accounts(Base):
         return registry, was
 
     async def authorize(self, client: "httpx.AsyncClient", refusal: "httpx.Response") -> None:
-        """Shows a registry what it wants to see. Raises TinyoError."""
+        """Shows a registry what it wants to see, once for all whom it refused together. Raises TinyoError.
+
+        When a token ends, the registry says: our clock may be another than its own.
+        """
         guard = refusal.extensions["guard"]
+        async with guard.lock:
+            shown = refusal.request.headers.get("Authorization")
+            if shown != client.headers.get("Authorization"):  # somebody else was refused as well, and quicker
+                await refusal.aclose()
+            else:
+                await self._show(client, refusal, guard)
+
+    async def _show(self, client: "httpx.AsyncClient", refusal: "httpx.Response", guard: "Guard") -> None:
         guard.credential = credential = _trying.get() or await credentials.find(self._logins, guard.reference)
         if guard.realm is None:
             await refusal.aclose()
@@ -89,7 +106,7 @@ class Accounts(Base):
             "grant_type": "refresh_token",
             "client_id": "tinyo",
             "refresh_token": credential.token,
-            **dict(realm.params),
+            **{key: " ".join(realm.params.get_list(key)) for key in realm.params},
         }
         # A redirect would take the form along, to whomever.
         answer = (await client.post(realm, data=form, follow_redirects=False)).json()

@@ -1,30 +1,41 @@
 """What registries are asked for beside the usual, and whether an answer is one."""
 
+import re
+import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import failures
+from tinyo_runtime.images.grammar import DIGEST
+from tinyo_runtime.images.kinds import INDEX_TYPES, MANIFEST_TYPES, check_document
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
     import httpx
 
-#: Media types: those of OCI, and those that Docker had before.
-INDEX_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-MANIFEST_TYPES = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-
 #: Bytes that are here already of what is asked for again.
 received: ContextVar[int] = ContextVar("received", default=0)
 
+#: Of these, the bytes that were here before anything was asked for.
+kept: ContextVar[int] = ContextVar("kept", default=0)
+
+
+class Promise(NamedTuple):
+    """What a registry says of a document that it gives."""
+
+    digest: str = ""
+    media_type: str = ""
+
+
+#: Of the last answer; nothing when the document came from here.
+promised: ContextVar[Promise] = ContextVar("promised")
+
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+#: Seconds that we wait for a registry that says how long it needs.
+MAX_WAIT = 60.0
 
 
 class Passing(TinyoError):
@@ -46,6 +57,8 @@ def check(reference: Reference, response: "httpx.Response") -> None:
     status = response.status_code
     if status == 200 and received.get():  # a server may ignore Range
         response.stream = _rest(cast("httpx.AsyncByteStream", response.stream), received.get())
+    elif status == 206 and _start(response) != received.get():
+        raise failures.unreachable(reference, "it answers with another part than it was asked for")
     elif status == 404:
         raise failures.not_there(reference)
     elif status in (401, 403):
@@ -54,13 +67,42 @@ def check(reference: Reference, response: "httpx.Response") -> None:
         error = failures.unreachable(reference, f"it answers with status {status}")
         if status not in _TRANSIENT:
             raise error
-        wait = response.headers.get("Retry-After", "")
-        raise Passing(error, min(float(wait), 10) if wait.isdigit() else 0)
+        if (wait := _wait(response)) > MAX_WAIT:
+            raise failures.busy(reference, status, wait)
+        raise Passing(error, wait)
     asked = response.history[0] if response.history else response
     if "/manifests/" in asked.url.path:
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        if media_type not in INDEX_TYPES + MANIFEST_TYPES:
-            raise failures.unsupported(reference, media_type)
+        promised.set(promise(response))
+        check_document(reference, promised.get().media_type)
+
+
+def promise(response: "httpx.Response") -> Promise:
+    """What the headers of an answer say."""
+    digest = response.headers.get("Docker-Content-Digest", "")
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return Promise(digest if DIGEST.fullmatch(digest) else "", media_type)
+
+
+def _start(response: "httpx.Response") -> int:
+    """The first byte of a part (RFC 9110, section 14.4); the one that was asked for where the answer does not say."""
+    match = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else received.get()
+
+
+def _wait(response: "httpx.Response") -> float:
+    """Seconds until a registry wants to be asked again, 0 when it does not say (RFC 9110, section 10.2.3).
+
+    A time is compared with the registry's own clock.
+    """
+    text = response.headers.get("Retry-After", "")
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    try:
+        now = response.headers.get("Date", "")
+        since = parsedate_to_datetime(now).timestamp() if now else time.time()
+        return max(0.0, parsedate_to_datetime(text).timestamp() - since)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _rest(body: "httpx.AsyncByteStream", known: int) -> "httpx.AsyncByteStream":

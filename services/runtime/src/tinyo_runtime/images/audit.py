@@ -6,13 +6,12 @@ their own: their folder is there or not.
 """
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyo_runtime.images import catalog, failures, names, verify
+from tinyo_runtime.images import catalog, digests, failures, names, verify
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document, Image
@@ -153,12 +152,12 @@ class _Reader:
             return "is missing"
         identity = os.fstat(descriptor)
         try:
-            actual, count = hashlib.sha256(), 0
+            actual, count = digests.Digest(digest), 0
             while part := await asyncio.to_thread(_hash, actual, descriptor):
                 count += part
-            if f"sha256:{actual.hexdigest()}" == digest:
+            if str(actual) == digest:
                 return count
-            wrong = f"is corrupt: its {count} bytes have the digest sha256:{actual.hexdigest()}"
+            wrong = f"is corrupt: its {count} bytes have the digest {actual}"
         except OSError as error:
             wrong = f"cannot be read: {error.strerror}"
         finally:
@@ -168,7 +167,7 @@ class _Reader:
         return wrong
 
 
-def _hash(digest: "hashlib._Hash", descriptor: int) -> int:
+def _hash(digest: digests.Digest, descriptor: int) -> int:
     """Reads a step further; 0 at the end."""
     count = 0
     while count < _STEP and (chunk := os.read(descriptor, _CHUNK)):

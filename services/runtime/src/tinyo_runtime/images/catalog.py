@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyo_runtime.images import failures, names, verify
+from tinyo_runtime.images import failures, names, platforms, verify
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document, Image, ImageConfig
@@ -69,14 +69,13 @@ def needs(images: "Shelf", digest: str) -> Needs:
 
 def manifest_of(images: "Shelf", digest: str) -> str:
     """The manifest that an entry stands for on this machine; "" when there is none that can be read."""
-    from tinyo_runtime.images.store import PLATFORM  # which needs this module
-
     found = needs(images, digest).manifests
-    for one in found:
-        manifest = load(images, one)
-        if PLATFORM.items() <= load(images, manifest["config"]["digest"]).items():
-            return one
-    return found[0] if found else ""
+    ranks = {}
+    for one in found if len(found) > 1 else ():
+        configuration = load(images, load(images, one)["config"]["digest"])
+        ranks[one] = platforms.rank(platforms.host().document(), configuration)
+    suiting = [one for one in found if ranks.get(one) is not None]
+    return min(suiting or found, key=lambda one: ranks.get(one) or 0, default="")
 
 
 def held(images: "Shelf") -> list[Held]:

@@ -5,6 +5,8 @@ import signal
 from pathlib import Path
 from types import TracebackType
 
+from tinyo_runtime.images import progress
+
 #: Seconds in which it must do anything when there is something to do; a disk may be slow.
 PATIENCE = 300.0
 
@@ -23,8 +25,10 @@ class ended:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._stuck = False
+        self._layer = progress.current()
 
     async def __aenter__(self) -> None:
+        self._layer.unpacker = self._process
         self._watching = asyncio.create_task(self._watch())
 
     async def __aexit__(

@@ -24,6 +24,7 @@ from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import catalog, disk, failures, instructions, names, order, packing, verify
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.image import Document
+from tinyo_runtime.images.leases import Lease
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Draft:
         if len(self._manifest["layers"]) >= MAX_LAYERS:
             why = f"its image has {len(self._manifest['layers'])} layers, and {MAX_LAYERS} are the most that can be used"
             raise container_failures.commit_refused(name, why)
-        self._pull = order.Order()
+        self._pull = order.Order(lease=Lease(images.wanted))
         #: Blobs and folders that were not there before.
         self._made: list[Path] = []
 
@@ -75,16 +76,13 @@ class Draft:
                 why = f"layer {digest} of its image is not here: `tinyo image pull {self._base}` fetches it again"
                 raise container_failures.commit_refused(self._name, why)
         self._folder = Path(tempfile.mkdtemp(dir=self._images.root / "pulling"))
-        needed += self._configuration["rootfs"]["diff_ids"]
-        self._pull.relied.extend(needed)
-        self._images.wanted.extend(needed)  # nobody clears these away meanwhile
+        self._pull.lease.add(*needed, *self._configuration["rootfs"]["diff_ids"])
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in self._pull.relied:
-            self._images.wanted.remove(name)
+        self._pull.lease.end()
         doomed = [self._folder, *(self._unneeded() if error else ())]
         await asyncio.to_thread(_delete, doomed)
 
@@ -148,8 +146,7 @@ class Draft:
         held = [catalog.needs(images, str(entry.get("digest"))) for entry in names.entries(images)]
         for digest in {*images.wanted, *(name for one in held for name in (*one.blobs, *one.layers))}:
             needed |= {images.blob(digest), images.folder(digest)}
-        unfinished = [path for path in (images.root / "pulling").iterdir() if path.is_file()]
-        return [*unfinished, *(path for path in self._made if path not in needed)]
+        return [path for path in self._made if path not in needed]
 
 
 def _configured(base: Document, manifest: Document, options: CommitOptions) -> Document:

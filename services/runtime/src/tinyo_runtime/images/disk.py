@@ -4,6 +4,8 @@ import asyncio
 import ctypes
 import os
 import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -11,11 +13,27 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def flush(path: Path) -> None:
     """Returns when a file, or the names in a folder, have reached the disk. Raises OSError."""
+    sys.audit("tinyo.fsync", path)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def blobs(root: Path) -> Iterator[Path]:
+    """The files in the layout of a store."""
+    for algorithm in (root / "images/blobs").iterdir():
+        yield from algorithm.iterdir()
+
+
+def link(descriptor: int, path: Path) -> None:
+    """Gives an open file one more name. Raises OSError."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:  # with a descriptor it is linkat(2), which follows the link in /proc
+        os.link(f"/proc/self/fd/{descriptor}", path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def allotted(path: Path) -> int:
@@ -64,6 +82,7 @@ class Disk:
         await asyncio.to_thread(self._syncfs)
 
     def _syncfs(self) -> None:
+        sys.audit("tinyo.syncfs", self._folder)
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if _libc.syncfs(descriptor) == -1:

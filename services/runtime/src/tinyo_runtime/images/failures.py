@@ -1,7 +1,9 @@
 """What goes wrong with images, in the words and reasons that callers see."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -38,8 +40,41 @@ def _told(reference: "Reference", error: Exception) -> Exception:
     if isinstance(error, Malformed):
         return corrupt(reference, str(error))
     if isinstance(error, httpx.RequestError | httpx.InvalidURL):
-        return unreachable(reference, str(error) or type(error).__name__)
+        return unreachable(reference, said(error))
     return TinyoError.of(error) if isinstance(error, OSError) else error
+
+
+def said(error: BaseException) -> str:
+    """The text of an error, or of the nearest one that led to it and has one: a library's own often has none."""
+    found: BaseException | None = error
+    while found and not str(found):
+        found = found.__cause__ or found.__context__
+    return str(found) if found else type(error).__name__
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same pull may go further later: it was cancelled, or its registry could not be reached."""
+    import httpx  # when it is needed: it takes long
+
+    if isinstance(error, TinyoError):
+        return error.reason == "REGISTRY_UNREACHABLE"
+    return isinstance(error, asyncio.CancelledError | httpx.RequestError)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk could not take it; of many layers, any."""
+    if isinstance(error, ExceptionGroup):
+        return any(map(is_full, error.exceptions))
+    return TinyoError.of(error).reason == "DISK_FULL"
+
+
+def no_room(folder: Path, percent: float, lacking: int) -> TinyoError:
+    """DISK_FULL, before it is."""
+    message = (
+        f"the disk at {folder} is {percent:.0f} % full, and a pull leaves some of it free (disk_reserve in "
+        f"runtime.toml): {max(0.1, lacking / 1e6):.1f} MB more are needed, `tinyo image prune -a` may free them"
+    )
+    return TinyoError(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", message, {"path": str(folder)})
 
 
 def reference_invalid(text: str) -> TinyoError:
@@ -148,6 +183,19 @@ def unreachable(reference: "Reference", why: str) -> TinyoError:
     )
 
 
+def busy(reference: "Reference", status: int, wait: float) -> TinyoError:
+    """REGISTRY_UNREACHABLE, and for longer than anybody wants to wait."""
+    why = f"it answers with status {status}, and wants to be asked again in {wait:.0f} seconds"
+    return unreachable(reference, why)
+
+
+def platform_invalid(text: str) -> TinyoError:
+    """PLATFORM_INVALID."""
+    shown = text if len(text) <= 100 else text[:100] + "…"
+    message = f"{shown!r} is not a platform: write it like linux/amd64, linux/arm/v7 or arm64"
+    return TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "PLATFORM_INVALID", message, {"platform": shown})
+
+
 def platform_missing(reference: "Reference", platform: str, available: list[str]) -> TinyoError:
     """IMAGE_PLATFORM_MISSING."""
     offered = ", ".join(available) or "none"
@@ -156,6 +204,16 @@ def platform_missing(reference: "Reference", platform: str, available: list[str]
         "IMAGE_PLATFORM_MISSING",
         f"image {reference} is not made for {platform}, but for {offered}",
         {"reference": str(reference), "platform": platform, "available": offered},
+    )
+
+
+def only_here(reference: "Reference", platform: str, available: str, error: Exception) -> TinyoError:
+    """IMAGE_PLATFORM_MISSING: an image is here for another platform, and its registry does not help."""
+    return TinyoError(
+        grpc.StatusCode.NOT_FOUND,
+        "IMAGE_PLATFORM_MISSING",
+        f"image {reference} is here for {available}, and not for {platform}; and {said(error)}",
+        {"reference": str(reference), "platform": platform, "available": available},
     )
 
 

@@ -1,8 +1,10 @@
 """Sees every request to a registry and every answer: secrets stay where they belong, and what should be small is."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import cast
 
 import httpx
@@ -13,6 +15,9 @@ from tinyo_runtime.images.reference import Reference
 
 #: Documents are no larger than this (OCI distribution asks for 4 MiB).
 MAX_DOCUMENT = 4 << 20
+
+#: What is wanted of who gives tokens ("repository:NAME:pull,push"), whatever a registry asks for.
+scopes: ContextVar[tuple[str, ...]] = ContextVar("scopes", default=())
 
 
 class Guard:
@@ -25,6 +30,8 @@ class Guard:
         self.realm: httpx.URL | None = None
         #: Who we are to the registry and to who gives its tokens.
         self.credential: Credential | None = None
+        #: Held by whoever finds out what to show.
+        self.lock = asyncio.Lock()
 
     async def before(self, request: httpx.Request) -> None:
         """Nothing for strangers; a password for who gives tokens, but no token; and no plain HTTP after HTTPS."""
@@ -64,10 +71,9 @@ class Guard:
         offered = challenges.parse(", ".join(response.headers.get_list("WWW-Authenticate")))
         fields = offered.get("bearer", {})
         if realm := fields.get("realm"):
-            query = {"scope": fields.get("scope") or self._scope()}
-            if "service" in fields:
-                query["service"] = fields["service"]
-            query = {key: value for key, value in query.items() if value}
+            query = {"scope": _wanted(fields.get("scope") or self._scope())}
+            if fields.get("service"):
+                query["service"] = [fields["service"]]
             self.realm = httpx.URL(realm).copy_merge_params(query)
             response.headers["WWW-Authenticate"] = f'Bearer realm="{self.realm}"'
         elif "basic" in offered:
@@ -124,6 +130,15 @@ class _Limited(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._body.aclose()
+
+
+def _wanted(asked: str) -> list[str]:
+    """Scopes that a registry asks for, and those that are wanted in any case, each with all its actions."""
+    wanted = scopes.get()
+    known = {scope.rpartition(":")[0] for scope in wanted}
+    if not wanted:
+        return [asked] if asked else []
+    return [*wanted, *(scope for scope in asked.split() if scope.rpartition(":")[0] not in known)]
 
 
 def _is_for_token(request: httpx.Request) -> bool:

@@ -4,6 +4,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from tinyo_runtime.images import order
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 REF_NAME = "org.opencontainers.image.ref.name"
 #: Ours: the layers were unpacked when the image got its name.
 UNPACKED = "tinyo.unpacked"
+#: Ours: the digest that the registry has under the name, where it is that of an index.
+RESOLVED = "tinyo.resolved"
 #: How often, and how many seconds apart, index.json is read again while somebody else writes it.
 ATTEMPTS, PAUSE = 20, 0.005
 
@@ -30,6 +33,13 @@ def is_ours(entry: Document) -> bool:
     """Whether the layers of an image must be here, unpacked."""
     annotations = entry.get("annotations")
     return isinstance(annotations, dict) and UNPACKED in annotations
+
+
+def resolved_of(entry: Document) -> str:
+    """The digest that the registry had under the name of an entry."""
+    annotations = entry.get("annotations")
+    found = annotations.get(RESOLVED) if isinstance(annotations, dict) else None
+    return str(found or entry.get("digest"))
 
 
 def entries(images: "Images") -> list[Document]:
@@ -63,6 +73,7 @@ def save(images: "Images", entries: list[Document]) -> None:
 
 def begin(images: "Images") -> None:
     """Makes the layout, when it is not there."""
+    (images.root / "images/blobs/sha512").mkdir(0o700, exist_ok=True)
     if not (images.root / "images/index.json").exists():
         images.write(images.root / "images/oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         save(images, [])
@@ -84,7 +95,9 @@ def tag(images: "Images", reference: Reference, digest: str) -> None:
 
 def _nameless(entry: Document) -> Document:
     """An entry without its name."""
-    annotations = {key: value for key, value in entry["annotations"].items() if key != REF_NAME}
+    annotations = {
+        key: value for key, value in entry["annotations"].items() if key not in (REF_NAME, RESOLVED)
+    }
     return entry | {"annotations": annotations}
 
 
@@ -94,13 +107,16 @@ def _entry(images: "Images", digest: str) -> dict[str, Any]:
     manifest = load(data)
     configuration = load(images.blob(manifest["config"]["digest"]).read_bytes())
     diff_ids = configuration["rootfs"]["diff_ids"]
-    unpacked = all(images.folder(diff_id).is_dir() for diff_id in diff_ids)
+    annotations = {}
+    if all(images.folder(diff_id).is_dir() for diff_id in diff_ids):
+        annotations[UNPACKED] = "true"
+    if (resolved := order.resolved()) not in ("", digest):
+        annotations[RESOLVED] = resolved
     return {
         "mediaType": manifest.get("mediaType") or "application/vnd.oci.image.manifest.v1+json",
         "digest": digest,
         "size": len(data),
-        "platform": {
-            key: configuration[key] for key in ("os", "architecture", "variant") if configuration.get(key)
-        },
-        "annotations": {UNPACKED: "true"} if unpacked else {},
+        "platform": order.variant()
+        | {key: configuration[key] for key in ("os", "architecture", "variant") if configuration.get(key)},
+        "annotations": annotations,
     }

@@ -117,9 +117,9 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """-1 when it has ended and the nursery knows (proc_pid_fdinfo(5))."""
-        lines = Path(f"/proc/self/fdinfo/{self._pidfd}").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pid:"))
+        """Its process id while it runs, as the kernel says it of the pidfd; -1 when it has ended (pidfd_open(2))."""
+        with open(f"/proc/self/fdinfo/{self._pidfd}", "rb") as facts:
+            return int(dict(line.split(b":") for line in facts)[b"Pid"])
 
     async def communicate(self, input: bytes) -> tuple[bytes, None]:
         """What it said, when it has ended."""
@@ -151,7 +151,8 @@ class Child:
         """Ends it; nobody hears what it would say."""
         self.stdin.transport.abort()
         self._stdout[1].close()
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
 
 async def _readable(descriptor: int) -> None:

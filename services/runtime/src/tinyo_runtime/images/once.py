@@ -13,7 +13,7 @@ class Once(Generic[T, Progress]):
     """Runs work by key: whoever asks while it runs shares its outcome; when all have gone, it is cancelled."""
 
     def __init__(self) -> None:
-        self._running: dict[Hashable, tuple[asyncio.Task[T], list[Listener[Progress]]]] = {}
+        self._running: dict[Hashable, _Running[T, Progress]] = {}
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._running
@@ -24,25 +24,35 @@ class Once(Generic[T, Progress]):
         work: Callable[[Listener[Progress]], Coroutine[Any, Any, T]],
         listen: Listener[Progress],
     ) -> T:
-        """The outcome of `work`, which is called with a function that tells everybody how far it has come."""
-        if key not in self._running:
-            self._begin(key, work)
-        task, listeners = running = self._running[key]
-        listeners.append(listen)
+        """The outcome of `work`, which is called with a function that tells everybody how far it has come; who comes
+        later begins with what was told last."""
+        running = self._running.get(key)
+        if running is None:
+            running = self._running[key] = _Running(work)
+        running.listeners.append(listen)
+        for told in running.told:
+            listen(told)
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(running.task)
         finally:
-            listeners.remove(listen)
-            if not listeners and self._running.get(key) is running:
+            running.listeners.remove(listen)
+            if not running.listeners and self._running.get(key) is running:
                 del self._running[key]
-                task.cancel()
-                await asyncio.wait([task])  # so that nothing of it is left when this returns
+                running.task.cancel()
+                await asyncio.wait([running.task])  # so that nothing of it is left when this returns
 
-    def _begin(self, key: Hashable, work: Callable[[Listener[Progress]], Coroutine[Any, Any, T]]) -> None:
-        listeners: list[Listener[Progress]] = []
 
-        def tell(progress: Progress) -> None:
-            for listen in tuple(listeners):
-                listen(progress)
+class _Running(Generic[T, Progress]):
+    """One work, and who waits for it."""
 
-        self._running[key] = (asyncio.create_task(work(tell)), listeners)
+    def __init__(self, work: Callable[[Listener[Progress]], Coroutine[Any, Any, T]]) -> None:
+        self.listeners: list[Listener[Progress]] = []
+        #: What was told last, if anything was.
+        self.told: tuple[Progress, ...] = ()
+        self.task = asyncio.create_task(work(self.tell))
+
+    def tell(self, progress: Progress) -> None:
+        """Tells everybody who waits now."""
+        self.told = (progress,)
+        for listen in tuple(self.listeners):
+            listen(progress)

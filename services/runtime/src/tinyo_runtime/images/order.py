@@ -4,9 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tinyo.v1.image_pb2 import LayerProgress, PullProgress
+from tinyo.v1.image_pb2 import PullProgress
+
+from tinyo_runtime.images.progress import Layers
+
+if TYPE_CHECKING:
+    from tinyo_runtime.images.offers import Offer
+
+from tinyo_runtime.images.leases import Lease
 
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None
@@ -19,18 +26,22 @@ class Order:
     #: Whether the registry is asked although the image is here.
     refresh: bool = False
     progress: Listener = None
+    #: What an archive offers, when the image comes from there.
+    offer: "Offer | None" = None
     #: Of its layers, in the order of the manifest.
-    layers: list[LayerProgress] = field(default_factory=list)
-    #: When its progress was told last, by the monotonic clock.
-    reported: float = 0.0
-    #: Digests and diff IDs of layers that it relies on.
-    relied: list[str] = field(default_factory=list)
+    layers: Layers = field(default_factory=Layers)
+    #: Of the layers that it relies on.
+    lease: Lease = field(default_factory=Lease)
     #: What was asked for; set when the pull begins.
     platform: dict[str, str] = field(default_factory=dict)
     #: Digest of the manifest or index that is here under the name, and need not be asked for.
     known: str = ""
     #: Whether a manifest was chosen from an index.
     chosen: bool = False
+    #: The platform that the index says of it, if it says any.
+    offered: dict[str, str] = field(default_factory=dict)
+    #: Digest of what the registry has under the name, manifest or index.
+    resolved: str = ""
     #: The manifest, when it is known.
     manifest: dict[str, Any] = field(default_factory=dict)
 
@@ -41,6 +52,19 @@ _current: ContextVar[Order] = ContextVar("order")
 def current() -> Order:
     """The pull that the running task works on."""
     return _current.get()
+
+
+def resolved() -> str:
+    """Digest of what the registry has under the name; nothing outside of a pull."""
+    pull = _current.get(None)
+    return pull.resolved if pull else ""
+
+
+def variant() -> dict[str, str]:
+    """The variant of the platform that the index says of what is pulled, if it says one."""
+    pull = _current.get(None)
+    found = pull.offered.get("variant") if pull else ""
+    return {"variant": found} if found else {}
 
 
 @contextmanager

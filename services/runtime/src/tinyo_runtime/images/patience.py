@@ -1,6 +1,7 @@
 """What may pass is tried again, and what was cut off continues where it ended."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-#: Seconds between attempts.
+#: Seconds between attempts, of which each takes half as much to one and a half times as much: many who failed
+#: together do not come back together.
 DELAYS = (0.2, 0.6, 1.8)
 #: Bytes after which what was cut off again has made progress, and gets all its attempts anew.
 PROGRESS = 1 << 20
@@ -42,7 +44,7 @@ class Patience(Base):
         """The same bytes, in spite of what may pass. Raises TinyoError."""
         import httpx  # when it is needed: it takes long
 
-        received = settled = 0
+        received = settled = begun = answers.kept.get()
         delays = iter(DELAYS)
         while True:
             failure: Exception | None = None
@@ -54,20 +56,22 @@ class Patience(Base):
                         received += len(chunk)
                         yield chunk
                 if received >= content.get("size", 0):
+                    self._answered.add(reference.registry)
                     return
             except answers.Passing as error:
                 failure, least = error, error.after
                 self._answered.add(reference.registry)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 failure = error
-            if received:
+            if received > begun:
                 self._answered.add(reference.registry)
             if received - settled >= PROGRESS:
                 settled, delays = received, iter(DELAYS)
             delay = next(delays, None)
             if delay is None or reference.registry not in self._answered:
                 cut = isinstance(failure, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError)
-                if failure and not cut and not received:
+                if failure and not cut and received == begun:
                     raise failure
-                raise failures.unreachable(reference, f"cut off after {received} bytes") from failure
-            await asyncio.sleep(max(delay, least))
+                why = f" ({failures.said(failure)})" if failure else ""
+                raise failures.unreachable(reference, f"cut off after {received} bytes{why}") from failure
+            await asyncio.sleep(max(least, delay * random.uniform(0.5, 1.5)))

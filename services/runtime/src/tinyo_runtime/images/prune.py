@@ -1,7 +1,7 @@
 """Clears away what nothing needs: images without a reference, and blobs and layers that are left of others.
 
-What counts as needed: every entry of the index that stays, every image of a container, and whatever a pull
-under way relies on. A blob that nobody names yet may belong to a tool that writes it just now.
+What counts as needed: every entry of the index that stays, every image of a container, and whatever has a lease,
+because work under way relies on it. A blob that nobody names yet may belong to a tool that writes it just now.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, failures, names
+from tinyo_runtime.images import catalog, disk, failures, names
 from tinyo_runtime.images.disk import allotted
 from tinyo_runtime.images.image import Document, Image
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
+    from tinyo_runtime.images.careful import Careful
     from tinyo_runtime.images.shelf import Shelf
 
 #: Seconds in which a tool that wrote a blob will have named it.
@@ -51,15 +52,21 @@ class Plan(NamedTuple):
 
     removed: list[Document]
     kept: list[Document]
-    #: Blobs and folders of layers that go.
+    #: Blobs and folders of layers that go, and what is kept of downloads that were cut off.
     paths: set[Path]
 
 
 async def prune(
-    images: "Shelf", in_use: Callable[[], InUse], *, all: bool, dry_run: bool
+    images: "Careful",
+    in_use: Callable[[], InUse],
+    *,
+    all: bool,
+    dry_run: bool,
+    only: list[Document] | None = None,
 ) -> tuple[list[Image], int]:
-    """What went, and the bytes that this frees; with `dry_run` what would. Raises IMAGE_CORRUPT."""
-    planned = plan(images, in_use(), all=all)
+    """What went, and the bytes that this frees; with `dry_run` what would. Of the entries of the index none goes
+    but `only`. Raises IMAGE_CORRUPT."""
+    planned = plan(images, in_use(), all=all, only=only)
     sizes = await asyncio.to_thread(lambda: {path: allotted(path) for path in planned.paths})
     removed = [*catalog.shown(images, planned.removed)]
     if not dry_run:
@@ -72,16 +79,19 @@ async def prune(
     return removed, sum(sizes.get(path, 0) for path in planned.paths)
 
 
-def plan(images: "Shelf", in_use: InUse, *, all: bool, only: list[Document] | None = None) -> Plan:
+def plan(images: "Careful", in_use: InUse, *, all: bool, only: list[Document] | None = None) -> Plan:
     """What a prune would do now; of the entries it removes none but `only`. Raises IMAGE_CORRUPT."""
-    digests, references = in_use.digests(), in_use.references()
+    digests, references, leases = in_use.digests(), in_use.references(), set(images.wanted)
     removed: list[Document] = []
     kept: list[Document] = []
     for entry in names.entries(images):
-        name, needed = names.name_of(entry), catalog.needs(images, str(entry.get("digest"))).blobs
-        stays = (name and not all) or name in references or not needed.isdisjoint(digests)
+        digest, name = str(entry.get("digest")), names.name_of(entry)
+        needed = catalog.needs(images, digest)
+        leased = not leases.isdisjoint([digest, *needed.manifests])
+        stays = (name and not all) or name in references or leased or not needed.blobs.isdisjoint(digests)
         (kept if stays or (only is not None and entry not in only) else removed).append(entry)
-    return Plan(removed, kept, unneeded(images, kept, removed, in_use))
+    paths = unneeded(images, kept, removed, in_use)
+    return Plan(removed, kept, paths.union(images.leftovers()))
 
 
 def unneeded(images: "Shelf", kept: list[Document], removed: list[Document], in_use: InUse) -> set[Path]:
@@ -101,8 +111,9 @@ def unneeded(images: "Shelf", kept: list[Document], removed: list[Document], in_
         *(path for path in (images.root / "layers").iterdir() if path not in folders),
         *(
             path
-            for path in (images.root / "images/blobs/sha256").iterdir()
-            if (digest := f"sha256:{path.name}") not in blobs and (digest in left or _is_old(path))
+            for path in disk.blobs(images.root)
+            if (digest := f"{path.parent.name}:{path.name}") not in blobs
+            and (digest in left or _is_old(path))
         ),
     }
 

@@ -8,17 +8,19 @@ insecure = true                                                   without TLS
 
 ["registry.example.com"]
 ca = "/etc/ssl/example.pem"                                       authorities that it may have besides
+cert = "/etc/ssl/me.pem"                                          who we are to it, as a certificate
+key = "/etc/ssl/me.key"                                           and its key
 """
 
 import ssl
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import credentials, failures
+from tinyo_runtime.images import credentials, failures, marks
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from tinyo_runtime.settings import Settings
 
 HUB = "docker.io"
-KEYS = ("insecure", "mirrors", "ca")
+KEYS = ("insecure", "mirrors", "ca", "cert", "key")
+FILES = KEYS[2:]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Registry:
     #: Each with the beginning of its repositories, which may be empty.
     mirrors: tuple[tuple[str, str], ...] = ()
     ca: str = ""
+    cert: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,29 @@ class Registries:
     def authorities(self, registry: str) -> tuple[str, ...]:
         """Files of authorities that a registry may have besides the machine's."""
         ca = self.tables.get(registry, Registry()).ca
-        folder = self.certificates / registry if self.certificates else None
-        return (*([ca] if ca else []), *(map(str, sorted(folder.glob("*.crt"))) if folder else []))
+        return (*([ca] if ca else []), *map(str, self._files(registry, "*.crt")))
+
+    def identity(self, registry: str) -> tuple[str, str] | None:
+        """Files of our certificate for a registry, and of its key. Raises TinyoError REGISTRY_MISCONFIGURED."""
+        table = self.tables.get(registry, Registry())
+        if table.cert:
+            return table.cert, table.key
+        for certificate in self._files(registry, "*.cert"):
+            if not (key := certificate.with_suffix(".key")).exists():
+                why = f"its key {key.name} is not beside it (an authority's certificate is called *.crt)"
+                raise failures.misconfigured(str(certificate), why)
+            return str(certificate), str(key)
+        return None
+
+    def _files(self, registry: str, pattern: str) -> list[Path]:
+        return sorted((self.certificates / registry).glob(pattern)) if self.certificates else []
 
 
 def configure(images: "ImageStore", config: "Settings") -> None:
     """Tells a store what the administrator of an instance says; SystemExit with one sentence when that is wrong."""
     images.registries = load(Path("/etc", config.instance))
     images.insecure |= images.registries.insecure
+    images.limits = marks.understood(config)
 
 
 def load(folder: Path) -> Registries:
@@ -119,18 +139,29 @@ def _table(registry: str, values: Any) -> Registry:
         raise ValueError(f'write ["{registry}"], and keys on the lines below')
     if unknown := sorted(set(values) - set(KEYS)):
         raise ValueError(f"unknown key {unknown[0]!r}; there are: {', '.join(KEYS)}")
-    insecure, mirrors, ca = values.get("insecure", False), values.get("mirrors", []), values.get("ca", "")
+    insecure, mirrors = values.get("insecure", False), values.get("mirrors", [])
+    ca, cert, key = files = [values.get(name, "") for name in FILES]
     if not isinstance(insecure, bool):
         raise ValueError("insecure: write true or false")
     if not isinstance(mirrors, list) or not all(isinstance(one, str) for one in mirrors):
         raise ValueError('mirrors: write a list, as in ["mirror.example.com", "cache.example.com:5000/hub"]')
-    if not isinstance(ca, str):
-        raise ValueError('ca: write the path of a file, as in "/etc/ssl/example.pem"')
-    if insecure and (ca or registry == HUB):
-        raise ValueError(f"insecure: {'ca is of no use then' if ca else 'Docker Hub has TLS'}")
+    for name, file in zip(FILES, files, strict=True):
+        if not isinstance(file, str):
+            raise ValueError(f'{name}: write the path of a file, as in "/etc/ssl/example.pem"')
+        if file and insecure:
+            raise ValueError(f"insecure: {name} is of no use then")
+        if file and not Path(file).is_absolute():
+            raise ValueError(f"{name}: {file!r} is no absolute path")
+    if insecure and registry == HUB:
+        raise ValueError("insecure: Docker Hub has TLS")
+    if bool(cert) != bool(key):
+        raise ValueError("cert: write key as well" if cert else "key: write cert as well")
     if ca:
-        _check(ca)
-    return Registry(insecure, tuple(_mirror(registry, one) for one in mirrors), ca)
+        _check("ca", ca, lambda: ssl.create_default_context(cafile=ca))
+    if cert:
+        own = ssl.create_default_context()
+        _check("cert", f"{cert} with {key}", lambda: own.load_cert_chain(cert, key, password=""))
+    return Registry(insecure, tuple(_mirror(registry, one) for one in mirrors), ca, cert, key)
 
 
 def _mirror(registry: str, text: str) -> tuple[str, str]:
@@ -147,12 +178,13 @@ def _mirror(registry: str, text: str) -> tuple[str, str]:
     return host, prefix
 
 
-def _check(ca: str) -> None:
-    if not Path(ca).is_absolute():
-        raise ValueError(f"ca: {ca!r} is no absolute path")
+def _check(name: str, files: str, load: Callable[[], object]) -> None:
     try:
-        ssl.create_default_context(cafile=ca)
+        load()
     except ssl.SSLError as error:
-        raise ValueError(f"ca: {ca} has no certificates in PEM form") from error
+        wrong = (
+            "has no certificates in PEM form" if name == "ca" else "is no certificate and its key in PEM form"
+        )
+        raise ValueError(f"{name}: {files} {wrong}") from error
     except OSError as error:
-        raise ValueError(f"ca: {ca}: {error.strerror}") from error
+        raise ValueError(f"{name}: {files}: {error.strerror}") from error

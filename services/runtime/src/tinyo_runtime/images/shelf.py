@@ -1,6 +1,7 @@
 """What is on this machine: looked up, listed, removed."""
 
 import logging
+import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ else:
 log = logging.getLogger(__name__)
 
 #: Hexadecimal digits of a digest that are enough to mean it.
-_MIN_DIGITS = 12
+_DIGITS = re.compile("[0-9a-f]{12,}")
 #: No size is larger (int64), whatever another tool's manifest says.
 _MAX_SIZE = 2**63 - 1
 
@@ -32,7 +33,7 @@ _MAX_SIZE = 2**63 - 1
 class Shelf(Base):
     """The images that are complete, and what is told of them."""
 
-    #: Digests and diff IDs that pulls under way rely on; they must not be swept.
+    #: What has a lease (see leases.py) must not be swept.
     wanted: list[str]
     clients: "dict[tuple[str, str], httpx.AsyncClient]"
 
@@ -103,17 +104,16 @@ class Shelf(Base):
 
     def matching(self, reference: str) -> Iterator[Document]:
         """Entries of the index that a reference or a digest means. Raises TinyoError IMAGE_REFERENCE_INVALID."""
-        digits = reference.removeprefix("sha256:")
-        by_digest = reference.startswith("sha256:") and len(digits) >= _MIN_DIGITS
+        algorithm, _, digits = reference.partition(":")
+        by_digest = algorithm in ("sha256", "sha512") and bool(_DIGITS.fullmatch(digits))
         entries = names.entries(self)
         named = [entry for entry in entries if reference and names.name_of(entry) == reference]
         parsed = None if by_digest or named else Reference.parse(reference)
         for entry in entries:
             digest = str(entry.get("digest"))
             if by_digest:
-                means = digest.startswith(reference) or catalog.manifest_of(self, digest).startswith(
-                    reference
-                )
+                known_as = (digest, catalog.manifest_of(self, digest), names.name_of(entry).partition("@")[2])
+                means = any(one.startswith(reference) for one in known_as)
             else:  # another tool may give names that are not complete
                 means = entry in named
             if parsed:

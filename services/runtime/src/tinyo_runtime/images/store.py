@@ -69,7 +69,8 @@ class Images:
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """Streams a layer into a file and into the confined process that unpacks it, which has the last word."""
         (folder / "tree").mkdir()
-        unpacker = await self.unpacker(str(folder / "tree"), layer["mediaType"])
+        arguments = (str(folder / "tree"), layer["mediaType"], diff_id.partition(":")[0])
+        unpacker = await self.unpacker(*arguments)
         assert unpacker.stdin
         async with child.ended(unpacker):
             with open(folder / "blob", "wb") as blob:
@@ -137,7 +138,7 @@ class Images:
         128 bits of its diff ID name it: short enough for 100 layers in one page of mount options, and
         long enough that nobody makes two layers of one name.
         """
-        return self.root / "layers" / diff_id.removeprefix("sha256:")[:32]
+        return self.root / "layers" / diff_id.partition(":")[2][:32]
 
     def write(self, path: Path, data: bytes) -> None:
         """A small file, whole or not at all."""
@@ -164,4 +165,5 @@ class ImageStore(careful.Careful, Images):
         Raises TinyoError. Cancelled, it stops; layers that are whole by then stay.
         """
         with order.given(refresh, progress):
-            return self.get(await self.image(Reference.parse(reference), platforms.of(platform) or PLATFORM))
+            wanted = platforms.want(platform) or PLATFORM
+            return self.get(await self.image(Reference.parse(reference), wanted))

@@ -7,12 +7,16 @@ who was spoken to with TLS cannot send us elsewhere without; answers in which no
 import functools
 import ipaddress
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.images import failures
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
+    import httpx
+
     from tinyo_runtime.images.store import Images
 
 
@@ -42,28 +46,55 @@ def options(store: "Images", reference: Reference, url: str) -> dict[str, Any]:
     assert isinstance(store, Mirrors)
 
     guard = Guard(reference, httpx.URL(url))
+    authorities = store.registries.authorities(reference.registry)
+    identity = store.registries.identity(reference.registry)
     return {
         "headers": {"User-Agent": "tinyo", "Accept-Encoding": "identity"},
         "timeout": httpx.Timeout(30, connect=5, pool=None),
         "max_redirects": 5,
         "trust_env": not is_loopback(reference.registry),
-        "verify": _trusted(store.registries.authorities(reference.registry)),
+        "verify": _trusted(authorities),
+        "mounts": _introduced(httpx.URL(url), authorities, identity) if identity else {},
         "event_hooks": {"request": [guard.before], "response": [guard.after]},
     }
 
 
+def _introduced(
+    url: "httpx.URL", authorities: tuple[str, ...], identity: tuple[str, str]
+) -> "dict[str, httpx.AsyncBaseTransport]":
+    """Our certificate is for the registry alone: whoever it sends us to, for tokens or layers, does not see it."""
+    from urllib.request import getproxies, proxy_bypass
+
+    import httpx
+
+    proxy = None if proxy_bypass(url.host) else getproxies().get("https") or getproxies().get("all")
+    context = _trusted(authorities, identity)
+    return {f"https://{url.netloc.decode()}": httpx.AsyncHTTPTransport(verify=context, proxy=proxy)}
+
+
 @functools.cache
-def _trusted(files: tuple[str, ...]) -> ssl.SSLContext:
+def _trusted(files: tuple[str, ...], identity: tuple[str, str] | None = None) -> ssl.SSLContext:
     """The authorities of the machine's administrator, those that come with httpx, and those in these files."""
     import httpx
 
     context = httpx.create_ssl_context()
     context.load_default_certs()
     for file in files:
-        try:
+        with _explained(file, "it has no certificates in PEM form"):
             context.load_verify_locations(file)
-        except ssl.SSLError as error:
-            raise failures.misconfigured(file, "it has no certificates in PEM form") from error
-        except OSError as error:
-            raise failures.misconfigured(file, f"it cannot be read: {error.strerror}") from error
+    if identity:
+        certificate, key = identity
+        why = f"it is no certificate in PEM form that {key} is the key of"
+        with _explained(certificate, why):
+            context.load_cert_chain(certificate, key, password="")
     return context
+
+
+@contextmanager
+def _explained(file: str, why: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise failures.misconfigured(file, why) from error
+    except OSError as error:
+        raise failures.misconfigured(file, f"it cannot be read: {error.strerror}") from error

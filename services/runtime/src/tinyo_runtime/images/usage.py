@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, prune
+from tinyo_runtime.images import catalog, disk, prune
 from tinyo_runtime.images.catalog import Held
 from tinyo_runtime.images.disk import allotted
 from tinyo_runtime.images.image import Document
 
 if TYPE_CHECKING:
+    from tinyo_runtime.images.careful import Careful
     from tinyo_runtime.images.shelf import Shelf
 
 
@@ -36,12 +37,12 @@ class Total(NamedTuple):
     prunable_all: int
 
 
-async def measure(images: "Shelf", in_use: prune.InUse) -> Total:
+async def measure(images: "Careful", in_use: prune.InUse) -> Total:
     """What all images take at this moment."""
     held = catalog.held(images)
     places = [_places(images, one.entries) for one in held]
     count = Counter(path for paths in places for path in paths)
-    blobs = [*(images.root / "images/blobs/sha256").iterdir()]
+    blobs = [*disk.blobs(images.root), *images.leftovers()]
     layers = [*(images.root / "layers").iterdir()]
     doomed, all_doomed = (_doomed(images, in_use, all=all) for all in (False, True))
     sizes = await asyncio.to_thread(lambda: {path: allotted(path) for path in (*blobs, *layers)})
@@ -72,7 +73,7 @@ def _places(images: "Shelf", entries: list[Document]) -> set[Path]:
     return {images.blob(digest) for digest in _blobs(images, entries)} | folders
 
 
-def _doomed(images: "Shelf", in_use: prune.InUse, *, all: bool) -> set[Path]:
+def _doomed(images: "Careful", in_use: prune.InUse, *, all: bool) -> set[Path]:
     """What a prune would delete: nothing, where it would refuse."""
     try:
         return prune.plan(images, in_use, all=all).paths

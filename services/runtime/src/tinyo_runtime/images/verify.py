@@ -1,14 +1,14 @@
 """Everything in an image is hostile: what is read of it is checked before anybody relies on it."""
 
 import errno
-import hashlib
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyo_runtime.images import child, failures, order, platforms
+from tinyo_runtime.images import answers, child, choice, digests, failures, kinds, order, platforms
+from tinyo_runtime.images.documents import member as member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
@@ -22,10 +22,7 @@ else:
 #: Manifests, indexes and configurations are no larger than this (OCI distribution asks for 4 MiB).
 MAX_DOCUMENT = 4 << 20
 MAX_LAYERS = 500
-CONFIG_TYPES = (
-    "application/vnd.oci.image.config.v1+json",
-    "application/vnd.docker.container.image.v1+json",
-)
+CONFIG_TYPES = kinds.CONFIG_TYPES
 #: What the kernel says to names, links and attributes that nobody can make.
 _BLAMED_ON_THE_LAYER = (
     errno.ENAMETOOLONG,
@@ -39,7 +36,6 @@ _BLAMED_ON_THE_LAYER = (
 #: Bytes of what the confined process says when it should not.
 _MAX_WORDS = 200
 _DESCRIPTOR: tuple[tuple[str, type], ...] = (("mediaType", str), ("digest", str), ("size", int))
-_REQUIRED: Any = object()
 
 
 class Verified(Base):
@@ -47,42 +43,70 @@ class Verified(Base):
 
     async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes; at their end, if not before, IMAGE_CORRUPT when they are others than their digest's."""
-        digest, count = hashlib.sha256(), 0
+        digest, count = digests.Digest(content["digest"]), 0
         async with aclosing(super().fetch(reference, kind, content)) as chunks:
             async for chunk in chunks:
                 digest.update(chunk)
                 count += len(chunk)
                 if kind == "manifests" and count > MAX_DOCUMENT:
                     raise failures.too_large(reference, MAX_DOCUMENT)
-                if kind == "blobs" and count > content["size"]:
+                if count > content.get("size", MAX_DOCUMENT):
                     why = f"{content['digest']} is larger than {content['size']} bytes"
                     raise failures.corrupt(reference, why)
                 yield chunk
         if kind == "blobs" or DIGEST.fullmatch(content["digest"]):
-            _same(reference, content["digest"], f"sha256:{digest.hexdigest()}")
+            _same(reference, content["digest"], str(digest))
 
     async def read(self, reference: Reference, kind: str, content: Document) -> tuple[bytes, Document]:
         """The same document, which can be relied on. Raises TinyoError and Malformed."""
         if kind == "blobs" and content["size"] > MAX_DOCUMENT:
             why = f"a document of {content['size']} bytes is more than {MAX_DOCUMENT}"
             raise failures.corrupt(reference, why)
+        pull = order.current()
+        data, document = await self._read(reference, kind, content)
+        if kind == "blobs":
+            configuration(reference, document, pull)
+        elif "manifests" in document and not pull.chosen:
+            document = await self._choose(reference, document, pull)
+        else:
+            pull.manifest = manifest(document)
+            kinds.check_config(reference, document["config"]["mediaType"])
+            for layer in document["layers"]:
+                kinds.check_layer(reference, layer["mediaType"])
+        return data, document
+
+    async def _read(self, reference: Reference, kind: str, content: Document) -> tuple[bytes, Document]:
+        """A JSON object of the kind that its media type says."""
+        answers.promised.set(answers.Promise())
         try:
             data, document = await super().read(reference, kind, content)
         except (ValueError, RecursionError) as error:
             raise Malformed("it is not JSON") from error
-        pull = order.current()
         if not isinstance(document, dict):
             raise Malformed("it is not a JSON object")
-        if kind == "blobs":
-            configuration(reference, document, pull)
-        elif "manifests" in document and not pull.chosen:
-            pull.chosen = True  # the next one is to be a manifest
-            document = index(reference, document, pull)
-        else:
-            pull.manifest = manifest(document)
-            if document["config"]["mediaType"] not in CONFIG_TYPES:
-                raise failures.unsupported(reference, document["config"]["mediaType"])
+        if kind == "manifests":
+            promise, pull = answers.promised.get(), order.current()
+            if promise.digest:
+                _same(reference, promise.digest, digests.of(data, promise.digest))
+            pull.resolved = pull.resolved or promise.digest or digests.of(data)
+            kinds.check_content(reference, document, promise.media_type)
         return data, document
+
+    async def _choose(self, reference: Reference, document: Document, pull: order.Order) -> Document:
+        """An index with nothing but what is to be pulled. Raises Malformed and IMAGE_PLATFORM_MISSING."""
+        pull.chosen = True  # the next one is to be a manifest
+        offered = choice.offers(document)
+        found = choice.best(offered, pull.platform)
+        if not found:
+            for entry in choice.nested(offered, pull.platform):
+                _descriptor(entry)
+                offered += choice.offers((await self._read(reference, "manifests", entry))[1])
+            found = choice.best(offered, pull.platform)
+        if not found:
+            raise failures.platform_missing(reference, platforms.name(pull.platform), choice.names(offered))
+        _descriptor(found)
+        pull.offered = found.get("platform") or {}
+        return {"manifests": [found | {"platform": pull.platform}]}
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """The same last word, when it is a good one."""
@@ -96,23 +120,6 @@ class Verified(Base):
             why = f"layer {layer['digest']} ends after {size} of {layer['size']} bytes"
             raise failures.corrupt(reference, why)
         return answer
-
-
-def index(reference: Reference, document: Document, pull: order.Order) -> Document:
-    """An index without what is no image for a platform. Raises Malformed and IMAGE_PLATFORM_MISSING."""
-    entries = []
-    for entry in member(document, "manifests", list):
-        platform = member(entry, "platform", dict, {})
-        for key in ("os", "architecture", "variant"):
-            member(platform, key, str, "")
-        if platform.get("os") and platform.get("architecture") and "unknown" not in platforms.name(platform):
-            entries.append(entry)
-    for entry in entries:
-        if pull.platform.items() <= entry["platform"].items():
-            _descriptor(entry)
-            return document | {"manifests": entries}
-    available = [platforms.name(entry["platform"]) for entry in entries]
-    raise failures.platform_missing(reference, platforms.name(pull.platform), available)
 
 
 def manifest(document: Document) -> Document:
@@ -130,7 +137,11 @@ def manifest(document: Document) -> Document:
 def configuration(reference: Reference, document: Document, pull: order.Order) -> None:
     """The configuration of the image that is pulled. Raises Malformed and IMAGE_PLATFORM_MISSING."""
     configured(document)
-    if not pull.platform.items() <= document.items():
+    if pull.offered:  # the variant is the index's to say: configurations often lack it
+        suits = platforms.normal(pull.offered)[:2] == platforms.normal(document)[:2]
+    else:
+        suits = platforms.rank(pull.platform, document) is not None
+    if not suits:
         offered = [platforms.name(document)]
         raise failures.platform_missing(reference, platforms.name(pull.platform), offered)
     layers, diff_ids = pull.manifest["layers"], document["rootfs"]["diff_ids"]
@@ -140,8 +151,10 @@ def configuration(reference: Reference, document: Document, pull: order.Order) -
 
 def configured(document: Document) -> Document:
     """The configuration of an image. Raises Malformed."""
-    if not all(map(DIGEST.fullmatch, _strings(member(document, "rootfs", dict), "diff_ids"))):
-        raise Malformed("a diff ID is not a sha256 digest")
+    root = member(document, "rootfs", dict)
+    member(root, "diff_ids", list)
+    if not all(map(DIGEST.fullmatch, _strings(root, "diff_ids"))):
+        raise Malformed("a diff ID is not a digest")
     for key in ("os", "architecture", "variant", "created"):
         member(document, key, str, "")
     process = member(document, "config", dict, {})
@@ -161,16 +174,6 @@ def load(data: bytes) -> Document:
     if not isinstance(document, dict):
         raise Malformed("it is not a JSON object")
     return document
-
-
-def member(document: Any, key: str, kind: type, default: Any = _REQUIRED) -> Any:
-    """A member of an object that must be of one type; null and absent are the same (Go writes both)."""
-    value = document.get(key) if isinstance(document, dict) else _REQUIRED
-    if value is None and default is not _REQUIRED:
-        return default
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise Malformed(f"{key!r} is missing or not of type {kind.__name__}")
-    return value
 
 
 def _descriptor(document: Any) -> None:

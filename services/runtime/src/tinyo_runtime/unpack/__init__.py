@@ -1,6 +1,6 @@
 """Unpacks one layer of an image: a program of its own, confined, that trusts nothing it reads.
 
-`python -I -m tinyo_runtime.unpack FOLDER MEDIA_TYPE <layer` fills FOLDER, and prints one line of JSON:
+`python -I -m tinyo_runtime.unpack FOLDER MEDIA_TYPE [ALGORITHM] <layer` fills FOLDER, and prints one line of JSON:
 `{"diff_id", "size", "entries", "skipped"}`, or `{"error", "message", "errno"}`. It imports neither grpc nor
 asyncio, so that it is ready before the first bytes of the layer arrive.
 

@@ -13,11 +13,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 from tinyo_runtime.unpack import ahead, confine, extensions, formats, limits, nursery, refusals, tar, tree
 
 
-def unpack(folder: str, media_type: str) -> dict[str, object]:
+def unpack(folder: str, media_type: str, algorithm: str = "sha256") -> dict[str, object]:
     """Fills the folder; the verdict. Raises Refused and OSError."""
     formats.watch_input(media_type)
     content = formats.opened(media_type) or igzip.IGzipFile(fileobj=sys.stdin.buffer)  # type: ignore[no-untyped-call]
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm)
 
     def read(size: int) -> bytes:
         """The next bytes of the archive: as many as were asked for, except at its end."""
@@ -32,7 +32,7 @@ def unpack(folder: str, media_type: str) -> dict[str, object]:
     for entry, data in tar.entries(archive, extensions.Extensions(archive).takes):
         target.add(entry, data)
     target.finish()
-    return {"diff_id": f"sha256:{digest.hexdigest()}"} | dict(limits.counts.figures())
+    return {"diff_id": f"{algorithm}:{digest.hexdigest()}"} | dict(limits.counts.figures())
 
 
 arguments = nursery.child() or sys.argv[1:]

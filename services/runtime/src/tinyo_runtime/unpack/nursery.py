@@ -3,7 +3,8 @@
 It has read nothing of any layer, has one thread, and ends with who started it, as its children do. Its standard input is a socket
 (SOCK_SEQPACKET) of requests, each answered by a pidfd of the child, so that it can be killed and awaited:
 
-    FOLDER NUL MEDIA_TYPE, with the child's standard input and output as SCM_RIGHTS  ->  "\0", with the pidfd
+    FOLDER NUL MEDIA_TYPE NUL ALGORITHM, with the child's standard input and output as SCM_RIGHTS
+    ->  "\0", with the pidfd
 """
 
 import os

@@ -1,0 +1,61 @@
+"""NodeService: archives of images on their way between a client and the runtime, with whoever is slower in command."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import grpc
+from tinyo.node.v1 import node_pb2 as pb
+from tinyo.runtime.v1 import runtime_pb2 as rt
+
+from tinyo_node.errors import TinyoError, unavailable
+from tinyo_node.interceptors import Context
+
+if TYPE_CHECKING:
+    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
+
+
+class ArchiveRelay:
+    """A part of NodeService; see server.py.
+
+    When a call has ended, that of the runtime has, too: whoever does not read any more leaves a generator behind that
+    waits to be collected.
+    """
+
+    runtime: "RuntimeServiceAsyncStub"
+
+    async def ImportImages(
+        self, requests: AsyncIterator[pb.ImportImagesRequest], context: Context
+    ) -> AsyncIterator[pb.ImportImagesResponse]:
+        async def relayed() -> AsyncIterator[rt.ImportImagesRequest]:
+            async for request in requests:
+                if request.HasField("start"):
+                    yield rt.ImportImagesRequest(start=request.start)
+                else:
+                    yield rt.ImportImagesRequest(data=request.data)
+
+        call = self.runtime.ImportImages(relayed())
+        context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
+        try:
+            async for answer in call:
+                match answer.WhichOneof("result"):
+                    case "progress":
+                        yield pb.ImportImagesResponse(progress=answer.progress)
+                    case "image":
+                        yield pb.ImportImagesResponse(image=answer.image)
+                    case "error":
+                        raise TinyoError.of(answer.error)
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.INTERNAL and not error.trailing_metadata():
+                raise unavailable() from None  # grpc's own words for a write that failed
+            raise
+
+    async def ExportImages(
+        self, request: pb.ExportImagesRequest, context: Context
+    ) -> AsyncIterator[pb.ExportImagesResponse]:
+        call = self.runtime.ExportImages(rt.ExportImagesRequest(references=request.references))
+        context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
+        async for answer in call:
+            if answer.HasField("content"):
+                yield pb.ExportImagesResponse(content=answer.content)
+            else:
+                yield pb.ExportImagesResponse(data=answer.data)
