@@ -22,6 +22,7 @@ from tinyo_runtime.images import Image, ImageStore, child, pace, patience
 from tinyo_runtime.images.guard import Guard
 from tinyo_runtime.images.reference import Reference
 from tinyo_runtime.images.sharing import PARALLEL
+from tinyo_runtime.images.store import UNPACK
 
 from tests.support.images import GZIP, INDEX, MANIFEST, Built, digest, file, hard_link, image, index, layer
 from tests.support.liar import Lie, liar, send
@@ -632,11 +633,13 @@ def unpackers() -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    return [
+    """Those that unpack, or from which such are forked; whatever else an earlier test left to us is not meant."""
+    found = [
         int(child)
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in (task / "children").read_text().split()
     ]
+    return [child for child in found if UNPACK[-1] in Path(f"/proc/{child}/cmdline").read_text().split("\0")]
 
 
 @pytest.mark.parametrize(

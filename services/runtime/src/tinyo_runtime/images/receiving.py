@@ -51,8 +51,7 @@ async def receive(folder: Path, chunks: AsyncIterator[bytes], trash: Trash) -> A
         return Archive(place, _judged(answer, folder), trash)
     except child.Died as error:
         trash.discard(place)
-        message = f"the archive was not read, because of the process that does it: {error}"
-        raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
+        raise _unread(str(error)) from None
     except BaseException:
         trash.discard(place)
         raise
@@ -68,13 +67,17 @@ def _media_type(head: bytes) -> str:
     return next((kind for magic, kind in _TYPES.items() if head.startswith(magic)), "tar")
 
 
+def _unread(why: str) -> TinyoError:
+    message = f"reading the archive ended without a verdict: {why}"
+    return TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message)
+
+
 def _judged(answer: bytes, folder: Path) -> dict[str, Any]:
     """What the confined process found. Raises TinyoError and OSError."""
     try:
         facts = verify.load(answer)
     except Malformed:
-        message = "reading the archive ended without a verdict: see `tinyo services logs`"
-        raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
+        raise _unread("see `tinyo services logs`") from None
     if not (error := facts.get("error")):
         return facts
     if error == "system":
