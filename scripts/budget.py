@@ -5,6 +5,7 @@ pyproject.toml lists it as standing beside, so that nothing new is left out by a
 """
 
 import ast
+import fnmatch
 import io
 import sys
 import tokenize
@@ -55,10 +56,10 @@ def core() -> dict[str, Path]:
     found = modules()
     beside = set[str]()
     for pattern in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["tinyo"]["beside"]:
-        matches = {name for name in found if Path(name).match(pattern)}
+        matches = fnmatch.filter(found, pattern)
         if not matches:
             raise ValueError(f"pyproject.toml: [tool.tinyo] beside: no module matches {pattern!r}")
-        beside |= matches
+        beside.update(matches)
     return {name: path for name, path in found.items() if name not in beside}
 
 

@@ -53,10 +53,11 @@ def __getattr__(name):
 
 def copy(folder: Path) -> Path:
     """Copies the services into a folder; modules beside the core, and programs of theirs, do nothing there."""
+    kept = core()
     for name, path in modules().items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name in core() or path.name == "__init__.py":
+        if name in kept or path.name == "__init__.py":
             shutil.copy(path, target)
         else:
             target.write_text(NOTHING)
