@@ -58,7 +58,7 @@ def test_images_go_round(instance: Instance, tmp_path: Path) -> None:
     for source in (out, tmp_path / "layout"):
         instance.cli("image", "rm", "web:1")
         said = instance.cli("image", "import", str(source)).stdout
-        assert said.startswith(f"✓ docker.io/library/web:1  {digest}  ")
+        assert f"✓ docker.io/library/web:1  {digest}  " in said
     assert instance.cli("image", "verify").returncode == 0
 
 

@@ -115,9 +115,9 @@ def test_an_image_for_another_machine(instance: Instance, host: str, tmp_path: P
     (tmp_path / "web.yml").write_text(f"container: {both}\n")
     instance.cli("+", str(tmp_path / "web.yml"))
     wrong = instance.cli("image", "pull", "--platform", "linux//amd64", both, check=False)
-    assert (wrong.returncode, wrong.stderr) == (
-        2,
-        "tinyo: 'linux//amd64' is not a platform: write it like linux/amd64, linux/arm/v7 or arm64\n",
+    assert wrong.returncode == 2
+    assert (
+        "'linux//amd64' is not a platform: write it like linux/amd64, linux/arm/v7 or arm64\n" in wrong.stderr
     )
 
 

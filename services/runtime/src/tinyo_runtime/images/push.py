@@ -55,6 +55,7 @@ class Push(Base):
 
     async def _bring(self, reference: str, target: Reference, goods: cargo.Cargo, report: "Report") -> None:
         from tinyo_runtime.images.destination import Destination  # when it is needed: it takes long
+        from tinyo_runtime.images.store import Images  # which needs this module
 
         report.begin(target, goods)
         limit = asyncio.Semaphore(PARALLEL)
@@ -64,8 +65,8 @@ class Push(Base):
             async with limit:
                 await self._upload(reference, there, blob, mounts, report)
 
-        # Connections of its own: with what pulls show, nobody may push.
-        async with super().client(target) as client:
+        # Connections of its own, which `Patience` does not keep: with what pulls show, nobody may push.
+        async with Images.client(self, target) as client:
             there = Destination(self, client, target, *goods.sources)
             blobs = [*goods.blobs.values()]
             # The first goes alone: the others need not hear as well who we have to be, or that we may not.
