@@ -14,6 +14,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -177,7 +178,9 @@ def test_always_cut_off(tmp_path: Path, built: Built, monkeypatch: pytest.Monkey
     async def slept(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr(asyncio, "sleep", slept)
+    monkeypatch.setattr(
+        patience, "asyncio", SimpleNamespace(sleep=slept)
+    )  # of nobody else: others would never rest
     monkeypatch.setattr(patience, "DELAYS", (1.0, 10.0, 100.0))
 
     def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:

@@ -54,9 +54,9 @@ class ended:
 
     async def _watch(self) -> None:
         """Kills it when it does nothing, although something is written to it or it was told to end."""
-        done = b""
+        done, never = b"", asyncio.get_running_loop().create_future()
         while True:
-            await asyncio.sleep(PATIENCE)
+            await asyncio.wait([never], timeout=PATIENCE)  # other than sleep, nobody makes that shorter
             stdin = self._process.stdin
             busy = stdin is None or stdin.is_closing() or stdin.transport.get_write_buffer_size() > 0
             now = self._activity() if busy else b""

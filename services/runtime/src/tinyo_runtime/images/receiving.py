@@ -77,7 +77,7 @@ def _judged(answer: bytes, folder: Path) -> dict[str, Any]:
     try:
         facts = verify.load(answer)
     except Malformed:
-        raise _unread("see `tinyo services logs`") from None
+        raise _unread(f"it said {answer[:200]!r}") from None
     if not (error := facts.get("error")):
         return facts
     if error == "system":
