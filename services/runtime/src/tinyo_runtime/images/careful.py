@@ -31,7 +31,6 @@ from tinyo_runtime.images.verify import Verified
 class Careful(
     Shelf,
     Sharing,
-    Leases,
     Headroom,
     Nursed,
     Verified,
@@ -42,6 +41,7 @@ class Careful(
     Mirrors,
     Pace,
     Accounts,
+    Leases,
 ):
     """Leaves nothing behind, and says what went wrong."""
 

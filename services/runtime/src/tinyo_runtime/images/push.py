@@ -18,7 +18,7 @@ from tinyo_runtime.images.shelf import Shelf
 
 if TYPE_CHECKING:
     from tinyo_runtime.images.destination import Destination
-    from tinyo_runtime.images.store import Images as Base
+    from tinyo_runtime.images.leases import Leases as Base
 else:
     Base = object
 
@@ -40,9 +40,6 @@ class Pushed(NamedTuple):
 class Push(Base):
     """Pushes images. No mirror is ever written to."""
 
-    #: Digests that must not be swept meanwhile.
-    wanted: list[str]
-
     async def push(self, reference: str, to: str = "", report: "Report | None" = None) -> Pushed:
         """Brings an image to the registry that its reference names, or to that of `to`. Raises TinyoError.
 
@@ -51,14 +48,9 @@ class Push(Base):
         assert isinstance(self, Shelf)
         digest, target = cargo.find(self, reference, to)
         goods = cargo.load(self, reference, digest, target)
-        relied = [*goods.documents, *goods.blobs]
-        self.wanted.extend(relied)
-        try:
-            with failures.explained(target):
-                await self._bring(reference, target, goods, report or Report())
-        finally:
-            for one in relied:
-                self.wanted.remove(one)
+        with self.lease() as lease, failures.explained(target):
+            lease.add(*goods.documents, *goods.blobs)
+            await self._bring(reference, target, goods, report or Report())
         return Pushed(str(target), digest, sum(blob.size for blob in goods.blobs.values()))
 
     async def _bring(self, reference: str, target: Reference, goods: cargo.Cargo, report: "Report") -> None:
