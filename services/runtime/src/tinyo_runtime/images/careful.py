@@ -33,7 +33,6 @@ class Careful(
     Shelf,
     Sharing,
     Push,
-    Leases,
     Headroom,
     Nursed,
     Verified,
@@ -44,6 +43,7 @@ class Careful(
     Mirrors,
     Pace,
     Accounts,
+    Leases,
 ):
     """Leaves nothing behind, and says what went wrong."""
 
