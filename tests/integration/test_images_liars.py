@@ -596,7 +596,8 @@ def test_when_to_ask_again(tmp_path: Path, built: Built, form: str, monkeypatch:
     async def slept(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr(asyncio, "sleep", slept)
+    # Nobody else's waiting, such as that of who tells how far a pull is.
+    monkeypatch.setattr(patience, "asyncio", SimpleNamespace(sleep=slept))
     now = time.time() - (86400 if form == "date by another clock" else 0)
 
     def after(seconds: int) -> dict[str, str]:
