@@ -24,7 +24,7 @@ INTERVAL = 0.02
 def measure(table: Table, instance: str, disk: Path, large: tuple[str, int, int], other: str) -> None:
     """Pulls a large image several times. `disk` is the folder of a file system that nobody else writes to."""
     reference, compressed, unpacked = large
-    pid = int(Path("/run", instance, "runtime.pid").read_text())
+    pid = int(Path("/run", instance, "runtime.pid").read_text().split()[0])
     with grpc.insecure_channel(f"unix:/run/{instance}/runtime.sock") as channel:
         runtime = RuntimeServiceStub(channel)
         memory, written, waits = list[float](), list[float](), list[float]()
