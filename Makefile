@@ -49,9 +49,11 @@ format: $(VENV)/.developing ## put the sources into shape
 budget: ## count code lines, by module and of the core
 	@$(PYTHON) scripts/budget.py
 
-bench: setup ## measure side by side with docker, crun and runc
-	@scripts/apt docker.io containerd crun runc busybox-static
+bench: setup ## measure side by side with docker, podman, crun and runc
+	@scripts/apt docker.io containerd crun runc podman busybox-static
+	@scripts/apt skopeo docker-registry mmdebstrap e2fsprogs iproute2
 	@$(VENV)/bin/python -m bench.run
+	@$(VENV)/bin/python -m bench.pull
 
 picture: setup ## draw docs/demo.svg, what `make demo` prints
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m scripts.picture

@@ -21,6 +21,7 @@ def child() -> list[str]:
     """Without arguments this process becomes the nursery: returns in each child, with the arguments of its layer."""
     if len(sys.argv) > 1:
         return sys.argv[1:]
+    os.nice(5)  # other calls of the runtime come first: they are short
     requests, children = socket.socket(fileno=0), set[int]()
     while True:
         request, ancillary, _, _ = requests.recvmsg(_REQUEST, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
