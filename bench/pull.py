@@ -66,6 +66,7 @@ def main() -> None:
         contest.again("the same again, unchanged", one)
         contest.forget("remove one layer of 17,000 entries", one)
         pull_costs.measure(table, INSTANCE, folder, names["four"], one)
+        pull_costs.limits(table, (Path(kept) if kept else folder) / "one", folder)
         table.keep()
 
 

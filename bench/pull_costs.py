@@ -1,6 +1,7 @@
 """What pulls of TinyO cost besides time: memory, the patience of others, bytes on the disk, requests."""
 
 import os
+import shutil
 import statistics
 import threading
 import time
@@ -13,7 +14,7 @@ import grpc
 from tinyo.runtime.v1.runtime_pb2 import ListRequest, PullImageRequest, RemoveImageRequest
 from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceStub
 
-from bench.contest import Table
+from bench.contest import Table, run
 from scripts.demo_image import MANIFEST
 
 RUNS = 5
@@ -45,6 +46,26 @@ def measure(table: Table, instance: str, disk: Path, large: tuple[str, int, int]
             "written to the disk", statistics.median(written), "x", "of compressed and unpacked bytes"
         )
         _moved(table, runtime, other)
+
+
+def limits(table: Table, layout: Path, disk: Path) -> None:
+    """What the one layer of an image costs others who only unpack or copy it, until it is on the disk."""
+    layer = max((layout / "blobs/sha256").iterdir(), key=lambda blob: blob.stat().st_size)
+    tree, copy = disk / "tree", disk / "copy"
+    for title, made, command in (
+        ("GNU tar -xz of that layer, and syncfs", tree, ["tar", "-xzf", str(layer), "-C", str(tree)]),
+        ("cp -a of what is in it, and syncfs", copy, ["cp", "-a", f"{tree}/.", str(copy)]),
+    ):
+        seconds = []
+        for _ in range(RUNS):
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir()
+            os.sync()
+            start = time.perf_counter()
+            run(*command)
+            run("sync", "--file-system", str(disk))
+            seconds.append(time.perf_counter() - start)
+        table.figure(title, statistics.median(seconds) * 1000, "ms", "the disk's share")
 
 
 def _moved(table: Table, runtime: RuntimeServiceStub, reference: str) -> None:

@@ -65,3 +65,11 @@ def test_a_pull_waits_for_a_runtime_that_is_just_being_started(host: str) -> Non
         pull = client.node.PullImage(pb.PullImageRequest(reference=reference), timeout=PATIENCE)
         instance.start("tinyo-runtime")
         assert [answer.image.references for answer in pull if answer.HasField("image")] == [[reference]]
+
+
+def test_any_call_about_images_waits_for_it() -> None:
+    with Instance("tinyo-node") as instance, Client(instance.socket("tinyo-node")) as client:
+        listed = client.node.ListImages.future(pb.ListImagesRequest(), timeout=PATIENCE)
+        measured = client.node.MeasureImages.future(pb.MeasureImagesRequest(), timeout=PATIENCE)
+        instance.start("tinyo-runtime")
+        assert list(listed.result().images) == list(measured.result().images) == []

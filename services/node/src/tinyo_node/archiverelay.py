@@ -1,7 +1,6 @@
 """NodeService: archives of images on their way between a client and the runtime, with whoever is slower in command."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 import grpc
 from tinyo.node.v1 import node_pb2 as pb
@@ -9,19 +8,15 @@ from tinyo.runtime.v1 import runtime_pb2 as rt
 
 from tinyo_node.errors import TinyoError, unavailable
 from tinyo_node.interceptors import Context
-
-if TYPE_CHECKING:
-    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
+from tinyo_node.reaching import Reaching
 
 
-class ArchiveRelay:
+class ArchiveRelay(Reaching):
     """A part of NodeService; see server.py.
 
     When a call has ended, that of the runtime has, too: whoever does not read any more leaves a generator behind that
     waits to be collected.
     """
-
-    runtime: "RuntimeServiceAsyncStub"
 
     async def ImportImages(
         self, requests: AsyncIterator[pb.ImportImagesRequest], context: Context
@@ -33,6 +28,7 @@ class ArchiveRelay:
                 else:
                     yield rt.ImportImagesRequest(data=request.data)
 
+        await self.reached()
         call = self.runtime.ImportImages(relayed())
         context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
         try:
@@ -52,6 +48,7 @@ class ArchiveRelay:
     async def ExportImages(
         self, request: pb.ExportImagesRequest, context: Context
     ) -> AsyncIterator[pb.ExportImagesResponse]:
+        await self.reached()
         call = self.runtime.ExportImages(rt.ExportImagesRequest(references=request.references))
         context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
         async for answer in call:

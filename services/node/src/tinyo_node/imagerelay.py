@@ -8,34 +8,36 @@ from tinyo.runtime.v1 import runtime_pb2 as rt
 
 from tinyo_node import collecting, committing
 from tinyo_node.interceptors import Context
+from tinyo_node.reaching import Reaching
 
 if TYPE_CHECKING:
-    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
-
     from tinyo_node.cluster import State
 
 
-class ImageRelay:
+class ImageRelay(Reaching):
     """A part of NodeService; see server.py."""
 
     state: "State"
-    runtime: "RuntimeServiceAsyncStub"
 
     async def ListImages(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:
+        await self.reached()
         theirs = await self.runtime.ListImages(rt.ListImagesRequest())
         return pb.ListImagesResponse(images=theirs.images)
 
     async def RemoveImage(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageResponse:
+        await self.reached()
         theirs = await self.runtime.RemoveImage(rt.RemoveImageRequest(reference=request.reference))
         return pb.RemoveImageResponse(removed=theirs.removed)
 
     async def InspectImage(
         self, request: pb.InspectImageRequest, context: Context
     ) -> pb.InspectImageResponse:
+        await self.reached()
         theirs = await self.runtime.InspectImage(rt.InspectImageRequest(reference=request.reference))
         return pb.InspectImageResponse(details=theirs.details)
 
     async def TagImage(self, request: pb.TagImageRequest, context: Context) -> pb.TagImageResponse:
+        await self.reached()
         theirs = await self.runtime.TagImage(
             rt.TagImageRequest(reference=request.reference, new_reference=request.new_reference)
         )
@@ -44,10 +46,12 @@ class ImageRelay:
     async def CommitContainer(
         self, request: pb.CommitContainerRequest, context: Context
     ) -> pb.CommitContainerResponse:
+        await self.reached()
         theirs = await self.runtime.CommitContainer(committing.of(self.state, request))
         return pb.CommitContainerResponse(image=theirs.image, reference=theirs.reference, notes=theirs.notes)
 
     async def PruneImages(self, request: pb.PruneImagesRequest, context: Context) -> pb.PruneImagesResponse:
+        await self.reached()
         theirs = await self.runtime.PruneImages(
             rt.PruneImagesRequest(all=request.all, dry_run=request.dry_run, in_use=self.images_in_use())
         )
@@ -56,6 +60,7 @@ class ImageRelay:
     async def MeasureImages(
         self, request: pb.MeasureImagesRequest, context: Context
     ) -> pb.MeasureImagesResponse:
+        await self.reached()
         theirs = await self.runtime.MeasureImages(rt.MeasureImagesRequest(in_use=self.images_in_use()))
         return pb.MeasureImagesResponse(
             images=theirs.images,
@@ -68,6 +73,7 @@ class ImageRelay:
     async def VerifyImages(
         self, request: pb.VerifyImagesRequest, context: Context
     ) -> AsyncIterator[pb.VerifyImagesResponse]:
+        await self.reached()
         async for answer in self.runtime.VerifyImages(rt.VerifyImagesRequest(references=request.references)):
             yield pb.VerifyImagesResponse(image=answer.image, problems=answer.problems)
 
@@ -75,6 +81,7 @@ class ImageRelay:
         self, request: pb.PushImageRequest, context: Context
     ) -> AsyncIterator[pb.PushImageResponse]:
         theirs = rt.PushImageRequest(reference=request.reference, target=request.target)
+        await self.reached()
         async for answer in self.runtime.PushImage(theirs):
             if answer.HasField("progress"):
                 yield pb.PushImageResponse(progress=answer.progress)

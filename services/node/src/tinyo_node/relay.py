@@ -12,20 +12,18 @@ from tinyo_node import collecting
 from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find
+from tinyo_node.reaching import Reaching
 
 VERSION = Version(program="0.1.0", contract="v1.0")
 
 if TYPE_CHECKING:
-    from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
-
     from tinyo_node.cluster import State
 
 
-class Relay:
+class Relay(Reaching):
     """A part of NodeService; see server.py."""
 
     state: "State"
-    runtime: "RuntimeServiceAsyncStub"
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
         answer = pb.GetVersionResponse(version=VERSION, node_id=self.state.log.node_id)
@@ -84,11 +82,3 @@ class Relay:
         await self.reached()
         theirs = await self.runtime.Logout(rt.LogoutRequest(registry=request.registry))
         return pb.LogoutResponse(registry=theirs.registry, was_logged_in=theirs.was_logged_in)
-
-    async def reached(self) -> None:
-        """Gives a runtime that was only just started the time to be found; what is wrong later, the call itself says."""
-        try:
-            await self.runtime.GetVersion(rt.GetVersionRequest(), wait_for_ready=True, timeout=5)
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise
