@@ -159,7 +159,8 @@ def test_unreachable(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     error = failure(tmp_path, f"{address}/x")
     assert (error.reason, error.metadata) == ("REGISTRY_UNREACHABLE", {"registry": address})
-    assert failure(tmp_path, "no-such-host.invalid/x").reason == "REGISTRY_UNREACHABLE"
+    error = failure(tmp_path, "no-such-host.invalid/x")
+    assert error.reason == "REGISTRY_UNREACHABLE" and "[Errno" not in error.message
 
 
 def test_tokens(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What goes wrong with images, in the words and reasons that callers see."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,11 +46,15 @@ def _told(reference: "Reference", error: Exception) -> Exception:
 
 
 def said(error: BaseException) -> str:
-    """The text of an error, or of the nearest one that led to it and has one: a library's own often has none."""
+    """The text of an error, or of the nearest one that led to it and has one: a library's own often has none.
+
+    Without numbers, which say nothing to people.
+    """
     found: BaseException | None = error
     while found and not str(found):
         found = found.__cause__ or found.__context__
-    return str(found) if found else type(error).__name__
+    text = str(found) if found else type(error).__name__
+    return re.sub(r"^\[Errno -?\d+\] ", "", text)
 
 
 def may_pass(error: BaseException) -> bool:
