@@ -110,6 +110,15 @@ def packings(data: bytes) -> dict[str, bytes]:
     return {"plain": data, "gzip": gzip.compress(data, 1), "zstd": frames}
 
 
+def test_sha512(tmp_path: Path) -> None:
+    """Also of a layer that is large enough to be a file of its own where it is taken in."""
+    layers = [layer(file("big", os.urandom(2 << 20))), layer(file("small", b"x"))]
+    (one,) = imported(tmp_path, oci_archive(image(layers, algorithm="sha512"), "localhost/app:1"))
+    assert len(one.layers) == 2
+    assert in_store(tmp_path, problems) == []
+
+
+
 @pytest.mark.parametrize("packing", ["plain", "gzip", "zstd"])
 def test_every_packing_of_a_layout(tmp_path: Path, packing: str) -> None:
     built = all_kinds()

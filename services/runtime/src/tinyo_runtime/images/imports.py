@@ -54,8 +54,7 @@ class Imports(Base):
             disk.link(blob, folder / "blob")
         finally:
             os.close(blob)
-        (folder / "tree").mkdir()
-        unpacker = await self.unpacker(str(folder / "tree"), layer["mediaType"])
+        unpacker = await self.begin(layer, diff_id, folder)
         assert unpacker.stdin
         async with child.ended(unpacker):
             async for chunk in self.fetch(reference, "blobs", layer):

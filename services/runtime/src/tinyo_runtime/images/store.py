@@ -68,9 +68,7 @@ class Images:
 
     async def unpack(self, reference: Reference, layer: Document, diff_id: str, folder: Path) -> bytes:
         """Streams a layer into a file and into the confined process that unpacks it, which has the last word."""
-        (folder / "tree").mkdir()
-        arguments = (str(folder / "tree"), layer["mediaType"], diff_id.partition(":")[0])
-        unpacker = await self.unpacker(*arguments)
+        unpacker = await self.begin(layer, diff_id, folder)
         assert unpacker.stdin
         async with child.ended(unpacker):
             with open(folder / "blob", "wb") as blob:
@@ -79,6 +77,11 @@ class Images:
                     unpacker.stdin.write(chunk)
                     await unpacker.stdin.drain()
         return (await unpacker.communicate(b""))[0]
+
+    async def begin(self, layer: Document, diff_id: str, folder: Path) -> Process:
+        """Starts the process that unpacks a layer into a new folder."""
+        (folder / "tree").mkdir()
+        return await self.unpacker(str(folder / "tree"), layer["mediaType"], diff_id.partition(":")[0])
 
     async def unpacker(self, *arguments: str, stdin: int = PIPE) -> Process:
         """Starts the process."""
