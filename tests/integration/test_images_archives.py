@@ -118,7 +118,6 @@ def test_sha512(tmp_path: Path) -> None:
     assert in_store(tmp_path, problems) == []
 
 
-
 @pytest.mark.parametrize("packing", ["plain", "gzip", "zstd"])
 def test_every_packing_of_a_layout(tmp_path: Path, packing: str) -> None:
     built = all_kinds()

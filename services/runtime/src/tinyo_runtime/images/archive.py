@@ -4,7 +4,6 @@ It lies in a folder among what is not finished, whose files have numbers: no mem
 """
 
 import errno
-import hashlib
 import json
 import os
 import stat
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import grpc
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import verify
+from tinyo_runtime.images import digests, verify
 from tinyo_runtime.images.trash import Trash
 
 #: What is left of the archive without the members that have files for themselves.
@@ -98,16 +97,16 @@ class Archive:
         name = blob.name if isinstance(blob, Member) else digest
         if isinstance(blob, Member) and blob.size > verify.MAX_DOCUMENT:
             raise unusable(f"{shown(name)} has {blob.size} bytes, more than {verify.MAX_DOCUMENT}")
-        if (actual := self.digest(blob, digest.partition(":")[0])) != digest:
+        if (actual := self.digest(blob, digest)) != digest:
             raise unusable(f"{shown(name)} is not intact: its digest is {actual}")
         return _parsed(name, b"".join(self.pieces(blob)))
 
-    def digest(self, blob: Member | bytes | None, algorithm: str = "sha256") -> str:
-        """What names the bytes of a blob."""
-        digest = hashlib.new(algorithm)
+    def digest(self, blob: Member | bytes | None, expected: str = "") -> str:
+        """What names the bytes of a blob, in the algorithm of the digest that they should have."""
+        digest = digests.Digest(expected)
         for piece in self.pieces(blob):
             digest.update(piece)
-        return f"{algorithm}:{digest.hexdigest()}"
+        return str(digest)
 
     def pieces(self, blob: Member | bytes | None) -> Iterator[bytes]:
         """The bytes of a blob. Raises OSError."""

@@ -1,12 +1,11 @@
 """What belongs to an image that is pushed: a manifest, or an index with all that it offers, exactly as it is here."""
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, failures, names, rejections, verify
+from tinyo_runtime.images import catalog, digests, failures, names, rejections, verify
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
@@ -148,8 +147,8 @@ class _Loader:
         if not self._has(digest) or path.stat().st_size > verify.MAX_DOCUMENT:
             what = f"is larger than {verify.MAX_DOCUMENT} bytes" if self._has(digest) else "is missing"
             raise rejections.damaged(self.reference, "manifest", digest, what)
-        data, algorithm = path.read_bytes(), digest.partition(":")[0]
-        if (actual := f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}") != digest:
+        data = path.read_bytes()
+        if (actual := digests.of(data, digest)) != digest:
             what = f"is corrupt: its {len(data)} bytes have the digest {actual}"
             raise rejections.damaged(self.reference, "manifest", digest, what)
         return data

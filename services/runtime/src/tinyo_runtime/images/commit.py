@@ -6,7 +6,6 @@ draft made is taken away again, unless it came to its end.
 """
 
 import asyncio
-import hashlib
 import json
 import shutil
 import tempfile
@@ -21,7 +20,7 @@ from tinyo.v1.image_pb2 import LAYER_COMPRESSION_ZSTD, CommitOptions
 
 from tinyo_runtime import failures as container_failures
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, disk, failures, instructions, names, order, packing, verify
+from tinyo_runtime.images import catalog, digests, disk, failures, instructions, names, order, packing, verify
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.leases import Lease
@@ -134,8 +133,7 @@ class Draft:
         if len(data) > verify.MAX_DOCUMENT:
             why = f"what is said of the image takes {len(data)} bytes, more than {verify.MAX_DOCUMENT}"
             raise container_failures.commit_refused(self._name, why)
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        return {"mediaType": media_type, "digest": digest, "size": len(data)}, data
+        return {"mediaType": media_type, "digest": digests.of(data), "size": len(data)}, data
 
     def _compression(self) -> str:
         return "zstd" if self._options.compression == LAYER_COMPRESSION_ZSTD else "gzip"
@@ -181,8 +179,7 @@ def _as_oci(layer: Document) -> Document:
 def _flushed_digest(path: Path) -> str:
     """Of a file that has reached the disk."""
     disk.flush(path)
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return digests.of_file(path)
 
 
 def _delete(paths: Iterable[Path]) -> None:

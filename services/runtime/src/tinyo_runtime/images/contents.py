@@ -1,10 +1,11 @@
 """A blob on its way out: read from the disk piece by piece, and compared with its digest before its last bytes go."""
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
+
+from tinyo_runtime.images import digests
 
 _CHUNK = 1 << 20
 
@@ -60,7 +61,7 @@ class Content:
 
     def _rewind(self) -> None:
         self._file.seek(0)
-        self._position, self._read = 0, hashlib.new(self.digest.partition(":")[0])
+        self._position, self._read = 0, digests.Digest(self.digest)
 
     def _next(self, end: int) -> bytes:
         chunk = self._file.read(min(_CHUNK, end - self._position))
@@ -73,7 +74,6 @@ class Content:
         return chunk
 
     def _verify(self) -> None:
-        algorithm = self.digest.partition(":")[0]
-        if (actual := f"{algorithm}:{self._read.hexdigest()}") != self.digest:
+        if (actual := str(self._read)) != self.digest:
             what = f"is corrupt: its {self.size} bytes have the digest {actual}"
             raise Damaged(what, self._identity)

@@ -1,14 +1,13 @@
 """A repository that something is brought to: requests with our name on them, redirects, refusals, patience."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import answers, failures, guard, patience, rejections
+from tinyo_runtime.images import answers, digests, failures, guard, patience, rejections
 from tinyo_runtime.images.reference import Reference
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ class Destination:
         told = answer.headers.get("Docker-Content-Digest", "")
         algorithm = told.partition(":")[0]
         if data and algorithm in ("sha256", "sha512"):
-            digest = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+            digest = digests.of(data, told)
         if algorithm == digest.partition(":")[0] and told != digest:
             raise rejections.altered(self.target, digest, told)
 

@@ -29,7 +29,7 @@ def of(data: bytes, expected: str = _USUAL) -> str:
     return str(digest)
 
 
-def of_file(path: Path, expected: str) -> str:
+def of_file(path: Path, expected: str = _USUAL) -> str:
     """The digest of a file's content. Raises OSError."""
     digest = Digest(expected)
     with path.open("rb") as file:

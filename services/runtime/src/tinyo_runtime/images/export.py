@@ -5,7 +5,6 @@ whatever is removed meanwhile; each is verified on its way. Equal images give eq
 """
 
 import asyncio
-import hashlib
 import json
 import os
 import tarfile
@@ -16,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import grpc
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, names
+from tinyo_runtime.images import catalog, digests, names
 from tinyo_runtime.images.image import Document, Image
 from tinyo_runtime.images.kinds import INDEX_TYPES, MANIFEST_TYPES
 from tinyo_runtime.images.offers import NAMES
@@ -64,10 +63,10 @@ class Export(NamedTuple):
             if isinstance(content, bytes):
                 yield content
             else:
-                actual = hashlib.new(content.digest.partition(":")[0])
+                actual = digests.Digest(content.digest)
                 while piece := await asyncio.to_thread(_read, content.file, actual):
                     yield piece
-                if content.file.tell() != content.size or actual.hexdigest() not in content.digest:
+                if content.file.tell() != content.size or str(actual) != content.digest:
                     raise _corrupt(content.digest)
             yield bytes(-_length(content) % tarfile.BLOCKSIZE)
             sent += tarfile.BLOCKSIZE + _length(content) + -_length(content) % tarfile.BLOCKSIZE
@@ -150,7 +149,7 @@ def _open(images: "Shelf", files: ExitStack, digest: str, size: int) -> Blob:
     return Blob(digest, size, file)
 
 
-def _read(file: IO[bytes], digest: "hashlib._Hash") -> bytes:
+def _read(file: IO[bytes], digest: digests.Digest) -> bytes:
     piece = file.read(_CHUNK)
     digest.update(piece)
     return piece

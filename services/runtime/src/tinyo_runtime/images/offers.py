@@ -4,13 +4,12 @@ The kind is found from what is in it. Whatever it is, it becomes offers: names, 
 index whose blobs are in the archive.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tinyo_runtime.images import choice, instructions, platforms, verify
+from tinyo_runtime.images import choice, digests, instructions, platforms, verify
 from tinyo_runtime.images.archive import Archive, Member, shown, unusable
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
@@ -175,7 +174,7 @@ def _assembled(
 
 
 def _placed(archive: Archive, document: bytes) -> str:
-    digest = f"sha256:{hashlib.sha256(document).hexdigest()}"
+    digest = digests.of(document)
     archive.placed[digest] = document
     return digest
 
