@@ -8,10 +8,9 @@ their own: their folder is there or not.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyo_runtime.images import catalog, digests, failures, names, verify
+from tinyo_runtime.images import catalog, digests, disk, failures, names, verify
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document, Image
@@ -163,7 +162,7 @@ class _Reader:
         finally:
             os.close(descriptor)
         if kind == "layer":
-            _remove(path, identity)
+            disk.remove(path, identity)
         return wrong
 
 
@@ -174,9 +173,3 @@ def _hash(digest: digests.Digest, descriptor: int) -> int:
         digest.update(chunk)
         count += len(chunk)
     return count
-
-
-def _remove(path: Path, identity: os.stat_result) -> None:
-    """Deletes the file that was read, unless another one has its place by now."""
-    if path.exists() and os.path.samestat(path.stat(), identity):
-        path.unlink()

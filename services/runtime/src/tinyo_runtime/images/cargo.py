@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, digests, failures, names, rejections, verify
+from tinyo_runtime.images import catalog, digests, failures, kinds, names, rejections, verify
+from tinyo_runtime.images.documents import member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
@@ -20,8 +21,6 @@ MAX_DOCUMENTS, MAX_BYTES, MAX_BLOBS = 500, 64 << 20, 10_000
 MAX_SOURCES = 5
 #: What the shortest digest looks like that means an image; see `shelf`.
 _BY_DIGEST = re.compile(r"sha(256|512):[0-9a-f]{12,}")
-#: How media types begin that go without saying.
-_OCI = "application/vnd.oci.image"
 #: Layers that registries do not keep ("foreign" is Docker's word).
 _ELSEWHERE = re.compile(r"nondistributable|\.foreign\.")
 
@@ -98,24 +97,21 @@ class _Loader:
         self._check()
         document = verify.load(data)
         if "manifests" in document:
-            self._index(verify.member(document, "manifests", list))
-            usual = f"{_OCI}.index.v1+json"
+            self._index(member(document, "manifests", list))
+            usual = kinds.INDEX
         else:
             manifest = verify.manifest(document)
             for kind, parts in ("configuration", [manifest["config"]]), ("layer", manifest["layers"]):
                 for part in parts:
                     self._blob(kind, part)
-            usual = f"{_OCI}.manifest.v1+json"
-        media_type = verify.member(document, "mediaType", str, "") or media_type or usual
+            usual = kinds.MANIFEST
+        media_type = member(document, "mediaType", str, "") or media_type or usual
         if not re.fullmatch(r"[A-Za-z0-9!#$&^_.+/-]{1,255}", media_type):
             raise Malformed(f"the manifest {digest} has a media type that is none")
         self.cargo.documents[digest] = media_type, data
 
     def _index(self, offered: list[Document]) -> None:
-        children = [
-            (verify.member(child, "digest", str), verify.member(child, "mediaType", str, ""))
-            for child in offered
-        ]
+        children = [(member(child, "digest", str), member(child, "mediaType", str, "")) for child in offered]
         missing = [digest for digest, _ in children if DIGEST.fullmatch(digest) and not self._has(digest)]
         if missing:
             raise rejections.partial(self.reference, len(children), len(missing))

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyo_runtime.images import failures, names, platforms, verify
+from tinyo_runtime.images import failures, kinds, names, platforms, verify
+from tinyo_runtime.images.documents import member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document, Image, ImageConfig
@@ -53,12 +54,12 @@ def needs(images: "Shelf", digest: str) -> Needs:
         found.blobs.add(one)
         try:
             document = load(images, one)
-            if offered := verify.member(document, "manifests", list, []):
+            if offered := member(document, "manifests", list, []):
                 waiting += [str(child.get("digest")) for child in offered if isinstance(child, dict)]
                 continue
             manifest = verify.manifest(document)
             found.blobs.update(part["digest"] for part in (manifest["config"], *manifest["layers"]))
-            if manifest["config"]["mediaType"] in verify.CONFIG_TYPES:
+            if manifest["config"]["mediaType"] in kinds.CONFIG_TYPES:
                 configuration = verify.configured(load(images, manifest["config"]["digest"]))
                 found.layers.update(configuration["rootfs"]["diff_ids"])
                 found.manifests.append(one)

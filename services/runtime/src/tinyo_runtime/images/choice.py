@@ -53,7 +53,7 @@ def _may_be_image(entry: Document) -> bool:
     platform = member(entry, "platform", dict, {})
     words = [member(platform, key, str, "") for key in platforms.Platform._fields]
     about = member(entry, "annotations", dict, {})
-    kind = member(entry, "mediaType", str, "") or kinds.MANIFEST_TYPES[0]
+    kind = member(entry, "mediaType", str, "") or kinds.MANIFEST
     return (
         kind in kinds.INDEX_TYPES + kinds.MANIFEST_TYPES
         and not entry.get("artifactType")

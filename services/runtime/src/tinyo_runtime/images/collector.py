@@ -1,8 +1,8 @@
 """Makes room by itself when the disk becomes full: high and low marks, as kubelet has them.
 
-First goes what `prune` removes; then, where the administrator wants
-it, whole images that no container needs, the longest unused first. An image is used when it is pulled, and as long as
-a container needs it; the time is that of its manifest in the layout.
+First goes what `prune` removes; then, where the administrator wants it, whole images that no container needs, the
+longest unused first. An image is used when it is pulled, and as long as a container needs it; the time is that of its
+manifest in the layout.
 """
 
 import asyncio

@@ -20,7 +20,18 @@ from tinyo.v1.image_pb2 import LAYER_COMPRESSION_ZSTD, CommitOptions
 
 from tinyo_runtime import failures as container_failures
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, digests, disk, failures, instructions, names, order, packing, verify
+from tinyo_runtime.images import (
+    catalog,
+    digests,
+    disk,
+    failures,
+    instructions,
+    kinds,
+    names,
+    order,
+    packing,
+    verify,
+)
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.leases import Lease
@@ -29,12 +40,11 @@ from tinyo_runtime.images.reference import Reference
 if TYPE_CHECKING:
     from tinyo_runtime.images.store import ImageStore
 
-_OCI = "application/vnd.oci.image."
 #: How docker's names for layers are called by everybody.
 _LAYER_TYPES = {
-    "application/vnd.docker.image.rootfs.diff.tar": f"{_OCI}layer.v1.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{_OCI}layer.v1.tar+gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{_OCI}layer.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar": kinds.LAYER,
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{kinds.LAYER}+gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{kinds.LAYER}+zstd",
 }
 #: What docker noted of the container that a base was made in.
 _OF_THE_BASE = ("container", "container_config")
@@ -95,13 +105,13 @@ class Draft:
         images, diff_id = self._images, self._packed.diff_id
         blob = self._folder / "blob"
         digest = await asyncio.to_thread(_flushed_digest, blob)
-        media_type = f"{_OCI}layer.v1.tar+{self._compression()}"
+        media_type = f"{kinds.LAYER}+{self._compression()}"
         layer = {"mediaType": media_type, "digest": digest, "size": blob.stat().st_size}
         self._configuration["rootfs"]["diff_ids"].append(diff_id)
-        configuration = self._blob(f"{_OCI}config.v1+json", self._configuration)
+        configuration = self._blob(kinds.CONFIG, self._configuration)
         manifest: Document = {
             "schemaVersion": 2,
-            "mediaType": f"{_OCI}manifest.v1+json",
+            "mediaType": kinds.MANIFEST,
             "config": configuration[0],
             "layers": [*map(_as_oci, self._manifest["layers"]), layer],
         }

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from tinyo_runtime.images import digests
+from tinyo_runtime.images import digests, disk
 
 _CHUNK = 1 << 20
 
@@ -19,8 +19,8 @@ class Damaged(Exception):
 
     def remove(self, path: Path) -> None:
         """Deletes the file that was read, unless another one has its place by now."""
-        if self._identity and path.exists() and os.path.samestat(path.stat(), self._identity):
-            path.unlink()
+        if self._identity:
+            disk.remove(path, self._identity)
 
 
 class Content:

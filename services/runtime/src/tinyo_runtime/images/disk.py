@@ -36,6 +36,12 @@ def link(descriptor: int, path: Path) -> None:
         os.close(folder)
 
 
+def remove(path: Path, identity: os.stat_result) -> None:
+    """Deletes a file that was read, unless another one has its place by now."""
+    if path.exists() and os.path.samestat(path.stat(), identity):
+        path.unlink()
+
+
 def allotted(path: Path) -> int:
     """Bytes that a file, or a folder with all that is in it, takes on the disk; hard links count once (as in du(1)).
 

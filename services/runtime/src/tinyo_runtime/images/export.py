@@ -15,9 +15,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import grpc
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import catalog, digests, names
+from tinyo_runtime.images import catalog, digests, kinds, names, platforms
 from tinyo_runtime.images.image import Document, Image
-from tinyo_runtime.images.kinds import INDEX_TYPES, MANIFEST_TYPES
 from tinyo_runtime.images.offers import NAMES
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def opened(images: "Shelf", references: Sequence[str]) -> Iterator[Export]:
             )
         documents: dict[str, object] = {
             "oci-layout": {"imageLayoutVersion": "1.0.0"},
-            "index.json": {"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": entries},
+            "index.json": {"schemaVersion": 2, "mediaType": kinds.INDEX, "manifests": entries},
             "manifest.json": saved,
         }
         folders = {"blobs/", *(f"blobs/{digest.partition(':')[0]}/" for digest in blobs)}
@@ -129,12 +128,11 @@ def _chosen(images: "Shelf", references: Sequence[str]) -> list[Image]:
 
 def _entries(image: Image, size: int, manifest: Document, configuration: Document) -> list[Document]:
     """What index.json says of an image: once for each name, or once without one."""
-    platform = ("os", "architecture", "variant")
     entry = {
-        "mediaType": manifest.get("mediaType") or MANIFEST_TYPES[0],
+        "mediaType": manifest.get("mediaType") or kinds.MANIFEST,
         "digest": image.digest,
         "size": size,
-        "platform": {key: configuration[key] for key in platform if configuration.get(key)},
+        "platform": platforms.said(configuration),
     }
     return [entry | {"annotations": dict.fromkeys(NAMES, name)} for name in image.references] or [entry]
 

@@ -14,6 +14,7 @@ from tinyo_runtime.images import (
     disk,
     failures,
     instructions,
+    kinds,
     names,
     offers,
     order,
@@ -122,7 +123,7 @@ def _explored(offer: Offer) -> Document:
             raise failures.Malformed("it is not a JSON object")
         if "manifests" not in document:
             config = verify.manifest(document)["config"]
-            if config["mediaType"] in verify.CONFIG_TYPES:
+            if config["mediaType"] in kinds.CONFIG_TYPES:
                 name = config["digest"]
                 verify.configured(offer.archive.named(name))
     except failures.Malformed as error:

@@ -11,17 +11,22 @@ from tinyo_runtime.images.image import Document
 if TYPE_CHECKING:
     from tinyo_runtime.images.reference import Reference
 
-#: Those of OCI, and those that Docker had before.
+#: Those of OCI: what is written here. A layer may have its compression behind, as in "…tar+gzip".
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+#: And those that Docker had before.
 INDEX_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
+    INDEX,
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 MANIFEST_TYPES = (
-    "application/vnd.oci.image.manifest.v1+json",
+    MANIFEST,
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 CONFIG_TYPES = (
-    "application/vnd.oci.image.config.v1+json",
+    CONFIG,
     "application/vnd.docker.container.image.v1+json",
 )
 _LAYER = re.compile(
@@ -31,7 +36,14 @@ _LAYER = re.compile(
 _FOREIGN = re.compile(
     r"application/vnd\.(oci\.image\.layer\.nondistributable\.v1|docker\.image\.rootfs\.foreign\.diff)\.tar.*"
 )
+#: How what is compressed begins.
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
+
+
+def compression(start: bytes) -> str:
+    """How something is compressed that begins so; "" when it is not."""
+    return next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), "")
 
 
 def check_document(reference: "Reference", media_type: str) -> None:

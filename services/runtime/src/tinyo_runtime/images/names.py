@@ -4,7 +4,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from tinyo_runtime.images import order
+from tinyo_runtime.images import kinds, order, platforms
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
@@ -65,7 +65,7 @@ def save(images: "Images", entries: list[Document]) -> None:
     """Replaces index.json."""
     index = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": kinds.INDEX,
         "manifests": entries,
     }
     images.write(images.root / "images/index.json", json.dumps(index, indent=1).encode())
@@ -113,10 +113,9 @@ def _entry(images: "Images", digest: str) -> dict[str, Any]:
     if (resolved := order.resolved()) not in ("", digest):
         annotations[RESOLVED] = resolved
     return {
-        "mediaType": manifest.get("mediaType") or "application/vnd.oci.image.manifest.v1+json",
+        "mediaType": manifest.get("mediaType") or kinds.MANIFEST,
         "digest": digest,
         "size": len(data),
-        "platform": order.variant()
-        | {key: configuration[key] for key in ("os", "architecture", "variant") if configuration.get(key)},
+        "platform": order.variant() | platforms.said(configuration),
         "annotations": annotations,
     }

@@ -9,21 +9,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tinyo_runtime.images import choice, digests, instructions, platforms, verify
+from tinyo_runtime.images import choice, digests, instructions, kinds, platforms, verify
 from tinyo_runtime.images.archive import Archive, Member, shown, unusable
+from tinyo_runtime.images.documents import member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
 
 #: Images in one archive, and names of all of them.
 MAX_IMAGES, MAX_NAMES = 500, 1000
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
 #: Annotations that name an image; the first counts more, because it is always complete.
 NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-_PLATFORM = ("os", "architecture", "variant")
-_COMPRESSED = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 
 
 class Offer(NamedTuple):
@@ -86,18 +82,18 @@ def root_file_system(archive: Archive, name: str, platform: Document, changes: l
         "history": made,
     }
     data = json.dumps(configuration).encode()
-    return _assembled(archive, (name,), data, [(layer, archive.size, LAYER)])
+    return _assembled(archive, (name,), data, [(layer, archive.size, kinds.LAYER)])
 
 
 def _layout(archive: Archive, platform: Document) -> Iterator[Offer]:
     """Images of an OCI layout (OCI image specification, image-layout.md)."""
     _check(archive)
     groups: dict[tuple[str, ...], list[Document]] = {}
-    entries = verify.member(archive.document("index.json"), "manifests", list)
+    entries = member(archive.document("index.json"), "manifests", list)
     if len(entries) > MAX_IMAGES:
         raise unusable(f"{len(entries)} images are more than {MAX_IMAGES}")
     for entry in entries:
-        digest = verify.member(entry, "digest", str)
+        digest = member(entry, "digest", str)
         if not DIGEST.fullmatch(digest):
             raise Malformed(f"{digest[:80]!r} is no digest")
         if "unknown" not in platforms.name(_platform(entry)):
@@ -110,13 +106,13 @@ def _layout(archive: Archive, platform: Document) -> Iterator[Offer]:
 
 
 def _names(entry: Document) -> tuple[str, ...]:
-    annotations = verify.member(entry, "annotations", dict, {})
-    return tuple([verify.member(annotations, key, str) for key in NAMES if annotations.get(key)][:1])
+    annotations = member(entry, "annotations", dict, {})
+    return tuple([member(annotations, key, str) for key in NAMES if annotations.get(key)][:1])
 
 
 def _platform(entry: Document) -> Document:
-    platform: Document = verify.member(entry, "platform", dict, {})
-    return {key: verify.member(platform, key, str) for key in platform if key in _PLATFORM}
+    platform: Document = member(entry, "platform", dict, {})
+    return {key: member(platform, key, str) for key in platform if key in platforms.Platform._fields}
 
 
 def _is_dockers(document: Any) -> bool:
@@ -131,7 +127,7 @@ def _saved(archive: Archive) -> Iterator[Offer]:
     if len(entries) > MAX_IMAGES:
         raise unusable(f"{len(entries)} images are more than {MAX_IMAGES}")
     for entry in entries:
-        name = verify.member(entry, "Config", str)
+        name = member(entry, "Config", str)
         configuration = archive.document(name)
         try:
             diff_ids = verify.configured(configuration)["rootfs"]["diff_ids"]
@@ -146,7 +142,7 @@ def _saved(archive: Archive) -> Iterator[Offer]:
 
 
 def _texts(document: Document, key: str) -> list[str]:
-    values: list[str] = verify.member(document, key, list, [])
+    values: list[str] = member(document, key, list, [])
     if not all(isinstance(value, str) for value in values):
         raise Malformed(f"{key!r} is not a list of texts")
     return values
@@ -155,21 +151,21 @@ def _texts(document: Document, key: str) -> list[str]:
 def _layer(archive: Archive, member: Member, diff_id: str) -> tuple[str, int, str]:
     """Digest, size and type of a layer; one that is not compressed is named by its diff ID."""
     start = next(archive.pieces(member._replace(size=min(member.size, 4))), b"")
-    packed = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), "")
+    packed = kinds.compression(start)
     digest = archive.digest(member) if packed else diff_id
     archive.placed[digest] = member
-    return digest, member.size, LAYER + packed
+    return digest, member.size, f"{kinds.LAYER}+{packed}" if packed else kinds.LAYER
 
 
 def _assembled(
     archive: Archive, names: tuple[str, ...], configuration: bytes, layers: list[tuple[str, int, str]]
 ) -> Offer:
     """An image of parts that nobody wrote a manifest for."""
-    parts = [(_placed(archive, configuration), len(configuration), CONFIG), *layers]
+    parts = [(_placed(archive, configuration), len(configuration), kinds.CONFIG), *layers]
     config, *rest = [
         {"mediaType": media_type, "digest": digest, "size": size} for digest, size, media_type in parts
     ]
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": rest}
+    manifest = {"schemaVersion": 2, "mediaType": kinds.MANIFEST, "config": config, "layers": rest}
     return Offer(archive, names, _placed(archive, json.dumps(manifest).encode()), parts[0][0])
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyo.v1.image_pb2 import PullProgress
 
+from tinyo_runtime.images.leases import Lease
 from tinyo_runtime.images.progress import Layers
 
 if TYPE_CHECKING:
     from tinyo_runtime.images.offers import Offer
-
-from tinyo_runtime.images.leases import Lease
 
 #: Who hears of progress, if anybody does.
 Listener: TypeAlias = Callable[[PullProgress], None] | None

@@ -14,6 +14,7 @@ import grpc
 from tinyo_runtime import failures
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images import child, verify
+from tinyo_runtime.images.documents import member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 
@@ -56,8 +57,8 @@ def _judged(name: str, answer: bytes, blob: Path) -> Packed:
     try:
         verdict = verify.load(answer)
         if not verdict.get("error"):
-            diff_id = verify.member(verdict, "diff_id", str)
-            left_out = verify.member(verdict, "left_out", dict)
+            diff_id = member(verdict, "diff_id", str)
+            left_out = member(verdict, "left_out", dict)
             if not DIGEST.fullmatch(diff_id) or not all(type(count) is int for count in left_out.values()):
                 raise Malformed("no verdict")
             return Packed(diff_id, [*_notes(left_out)])

@@ -79,6 +79,11 @@ def want(text: str) -> dict[str, str]:
     return of(text) or host().document()
 
 
+def said(document: Mapping[str, Any]) -> dict[str, str]:
+    """What a document says of its platform, as it says it."""
+    return {key: document[key] for key in Platform._fields if document.get(key)}
+
+
 def normal(document: Mapping[str, Any]) -> Platform:
     """The platform that a document names; empty texts for what it does not say."""
     return _usual(*(str(document.get(key) or "") for key in Platform._fields))

@@ -20,6 +20,7 @@ from tinyo_runtime.images import (
     unchanged,
     verify,
 )
+from tinyo_runtime.images.documents import member
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
 from tinyo_runtime.images.reference import Reference
@@ -120,7 +121,7 @@ class Present(Base):
             config = verify.manifest(document)["config"]["digest"]
             if data := self._intact(config):
                 configuration = verify.configured(verify.load(data))
-                said = verify.member(offered, "platform", dict, {}) or configuration
+                said = member(offered, "platform", dict, {}) or configuration
                 if platforms.rank(platform, said) is not None:
                     diff_ids = configuration["rootfs"]["diff_ids"]
                     return _Known(str(entry["digest"]), names.resolved_of(entry), digest, diff_ids)

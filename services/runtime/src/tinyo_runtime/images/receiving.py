@@ -12,14 +12,13 @@ from typing import Any
 import grpc
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import child, verify
+from tinyo_runtime.images import child, kinds, verify
 from tinyo_runtime.images.archive import Archive, unusable
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.trash import Trash
 
 SCAN = [sys.executable, "-I", str(Path(__file__).parents[1] / "unpack/scan.py")]
-#: How a compressed archive begins, and the media type of what it holds.
-_TYPES = {b"\x1f\x8b": "tar+gzip", b"\x28\xb5\x2f\xfd": "tar+zstd"}
+#: How an archive begins that is compressed in a way that is not known here.
 _REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"LZIP": "lzip", b"\x04\x22\x4d\x18": "lz4"}
 _LONGEST = 6
 #: Bytes of what the confined process says.
@@ -64,7 +63,8 @@ def _media_type(head: bytes) -> str:
     for magic, name in _REFUSED.items():
         if head.startswith(magic):
             raise unusable(f"it is compressed by {name}: unpack it, or use gzip or zstd")
-    return next((kind for magic, kind in _TYPES.items() if head.startswith(magic)), "tar")
+    packed = kinds.compression(head)
+    return f"tar+{packed}" if packed else "tar"
 
 
 def _unread(why: str) -> TinyoError:

@@ -43,10 +43,6 @@ class Resuming(Base):
         self._continued: dict[str, Path] = {}
         self.tidy()
 
-    def kept(self, digest: str) -> int:
-        """Bytes of a blob that need not be fetched, because earlier downloads left them."""
-        return max((path.stat().st_size for path in self._left_of(digest)), default=0)
-
     def leftovers(self) -> list[Path]:
         """All that earlier downloads left; the newest first."""
         busy = set().union(*self._writing.values(), self._continued.values())

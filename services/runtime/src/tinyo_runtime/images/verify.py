@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.images import answers, child, choice, digests, failures, kinds, order, platforms
-from tinyo_runtime.images.documents import member as member
+from tinyo_runtime.images.documents import member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 from tinyo_runtime.images.image import Document
@@ -22,7 +22,6 @@ else:
 #: Manifests, indexes and configurations are no larger than this (OCI distribution asks for 4 MiB).
 MAX_DOCUMENT = 4 << 20
 MAX_LAYERS = 500
-CONFIG_TYPES = kinds.CONFIG_TYPES
 #: What the kernel says to names, links and attributes that nobody can make.
 _BLAMED_ON_THE_LAYER = (
     errno.ENAMETOOLONG,

@@ -17,7 +17,7 @@ from isal import igzip
 # This very installation, whatever else the interpreter may find.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from tinyo_runtime.unpack import ahead, confine, extensions, formats, frames, limits, refusals, tar
+from tinyo_runtime.unpack import ahead, confine, extensions, formats, frames, limits, others, refusals, tar
 
 #: What an archive of images has at most: files and links, and bytes of their names.
 MAX_MEMBERS, MAX_NAMES = 20_000, 4 << 20
@@ -25,7 +25,6 @@ MAX_MEMBERS, MAX_NAMES = 20_000, 4 << 20
 LARGE, MAX_FILES = 1 << 20, 2000
 #: Documents that say what kind of archive it is.
 TOP = (b"oci-layout", b"index.json", b"manifest.json")
-_HARD_LINK = b"1"
 
 
 class Scan:
@@ -60,7 +59,7 @@ class Scan:
         """All of it. Raises Refused and OSError."""
         for entry, data in tar.entries(self.read, extensions.Extensions(self.read).takes):
             name = tar.beneath(entry.name)
-            if entry.kind in (tar.FILE, tar.SYMLINK, _HARD_LINK):
+            if entry.kind in (tar.FILE, tar.SYMLINK, others.HARD_LINK):
                 self._add(name, entry, data)
 
     def _add(self, name: bytes, entry: tar.Entry, data: Iterator[bytes]) -> None:
