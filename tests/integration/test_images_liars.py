@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -182,6 +183,7 @@ def test_always_cut_off(tmp_path: Path, built: Built, monkeypatch: pytest.Monkey
         patience, "asyncio", SimpleNamespace(sleep=slept)
     )  # of nobody else: others would never rest
     monkeypatch.setattr(patience, "DELAYS", (1.0, 10.0, 100.0))
+    monkeypatch.setattr(patience, "random", random.Random(1))
 
     def lie(request: BaseHTTPRequestHandler, body: bytes) -> bool:
         if is_layer(request, body):
@@ -191,7 +193,7 @@ def test_always_cut_off(tmp_path: Path, built: Built, monkeypatch: pytest.Monkey
 
     error = failure(tmp_path, built, lie)
     assert error.reason == "REGISTRY_UNREACHABLE" and "cut off" in error.message
-    assert len(waits) == 3 and waits != [1.0, 10.0, 100.0]
+    assert [round(wait) for wait in waits] != [1, 10, 100] and len(waits) == 3
     assert all(least / 2 <= wait <= least * 3 / 2 for least, wait in zip((1, 10, 100), waits, strict=True))
 
 

@@ -165,7 +165,7 @@ class Destination:
         in bytes, as `reached` says. A registry that never answered is not asked again."""
         import httpx
 
-        settled, delays = 0, iter(patience.DELAYS)
+        attempts = patience.Attempts()
         while True:
             try:
                 return await attempt()
@@ -174,11 +174,9 @@ class Destination:
                 least = passing.after
             except (httpx.RequestError, TimeoutError) as error:
                 failure, least = error, 0
-            if reached() - settled >= patience.PROGRESS:
-                settled, delays = reached(), iter(patience.DELAYS)
-            delay = next(delays, None)
-            if delay is None or not self._answered:
+            pause = attempts.pause(reached(), least)
+            if pause is None or not self._answered:
                 if isinstance(failure, TinyoError):
                     raise failure
                 raise failures.unreachable(self.target, str(failure) or type(failure).__name__) from failure
-            await asyncio.sleep(max(delay, least))
+            await asyncio.sleep(pause)

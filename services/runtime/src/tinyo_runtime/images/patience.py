@@ -24,6 +24,20 @@ DELAYS = (0.2, 0.6, 1.8)
 PROGRESS = 1 << 20
 
 
+class Attempts:
+    """How often, and after how long, something is tried again that had reached so many bytes when it began."""
+
+    def __init__(self, reached: int = 0) -> None:
+        self._settled, self._delays = reached, iter(DELAYS)
+
+    def pause(self, reached: int, least: float) -> float | None:
+        """Seconds until the next attempt, at least so many; None when it was the last one."""
+        if reached - self._settled >= PROGRESS:
+            self._settled, self._delays = reached, iter(DELAYS)
+        delay = next(self._delays, None)
+        return None if delay is None else max(least, delay * random.uniform(0.5, 1.5))
+
+
 class Patience(Base):
     """Fetches with patience. A registry that never answered is not tried again."""
 
@@ -44,8 +58,8 @@ class Patience(Base):
         """The same bytes, in spite of what may pass. Raises TinyoError."""
         import httpx  # when it is needed: it takes long
 
-        received = settled = begun = answers.kept.get()
-        delays = iter(DELAYS)
+        received = begun = answers.kept.get()
+        attempts = Attempts(begun)
         while True:
             failure: Exception | None = None
             least = 0.0
@@ -65,13 +79,11 @@ class Patience(Base):
                 failure = error
             if received > begun:
                 self._answered.add(reference.registry)
-            if received - settled >= PROGRESS:
-                settled, delays = received, iter(DELAYS)
-            delay = next(delays, None)
-            if delay is None or reference.registry not in self._answered:
+            pause = attempts.pause(received, least)
+            if pause is None or reference.registry not in self._answered:
                 cut = isinstance(failure, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError)
                 if failure and not cut and received == begun:
                     raise failure
                 why = f" ({failures.said(failure)})" if failure else ""
                 raise failures.unreachable(reference, f"cut off after {received} bytes{why}") from failure
-            await asyncio.sleep(max(least, delay * random.uniform(0.5, 1.5)))
+            await asyncio.sleep(pause)

@@ -1,7 +1,7 @@
 """One process from which those that unpack are forked: the interpreter and what it loads are ready before a layer comes.
 
-It has read nothing of any layer, has one thread, and ends with who started it, as its children do. Its standard input is a socket
-(SOCK_SEQPACKET) of requests, each answered by a pidfd of the child, so that it can be killed and awaited:
+It has read nothing of any layer, has one thread, and ends with who started it, as its children do. Its standard input
+is a socket (SOCK_SEQPACKET) of requests, each answered by a pidfd of the child, so that it can be killed and awaited:
 
     FOLDER NUL MEDIA_TYPE NUL ALGORITHM, with the child's standard input and output as SCM_RIGHTS
     ->  "\0", with the pidfd
