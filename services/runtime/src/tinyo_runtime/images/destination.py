@@ -40,7 +40,6 @@ class Destination:
         self.images, self.client, self.target = images, client, target
         own = f"repository:{target.repository}:pull,push"
         self._scopes = (own, *(f"repository:{source}:pull" for source in sources))
-        self._introducing = asyncio.Lock()
         #: Whether it has answered anything.
         self._answered = False
 
@@ -84,7 +83,6 @@ class Destination:
         """An answer that has been read, to a request that says who we are when the registry wants to know it."""
         for _ in range(MAX_INTRODUCTIONS):
             guard.scopes.set(self._scopes)
-            shown = self.client.headers.get("Authorization")
             content = body() if body else None
             try:
                 response = await self.client.send(
@@ -95,9 +93,7 @@ class Destination:
             async with aclosing(response):
                 if response.status_code != 401:
                     return response, await self._read(response)
-                async with self._introducing:
-                    if self.client.headers.get("Authorization") == shown:
-                        await self._introduce(response)
+                await self._introduce(response)
         raise rejections.denied(self.target)
 
     async def _introduce(self, refusal: "httpx.Response") -> None:
