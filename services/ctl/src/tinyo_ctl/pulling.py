@@ -1,14 +1,13 @@
 """`tinyo image pull`: lines and bars for people, or objects for programs."""
 
 import argparse
-import json
 import sys
-import threading
-from typing import Any
+from typing import Self
 
 from tinyo.node.v1 import node_pb2 as api
 from tinyo.v1.image_pb2 import Image, LayerProgress, LayerState, PullProgress
 
+from tinyo_ctl import objects
 from tinyo_ctl.progress import showing
 from tinyo_ctl.refusals import NodeError, node_errors
 from tinyo_ctl.render import fail, size, succeed
@@ -47,8 +46,7 @@ def follow(teller: "Lines | Objects", stream: Stream[api.PullImageResponse]) -> 
                 if answer.HasField("image"):
                     teller.pulled(answer.image, stream)
     except NodeError as error:
-        teller.failed(error)
-        return error.exit_code
+        return teller.failed(error)
     return 0
 
 
@@ -65,27 +63,25 @@ class Lines:
         facts = showing.facts(next(iter(stream.titles), ""))
         succeed(safe(self.asked), safe(image.digest), size(image.size_bytes), f"({facts})")
 
-    def failed(self, error: NodeError) -> None:
-        """It could not be had."""
+    def failed(self, error: NodeError) -> int:
+        """It could not be had; the exit code for that."""
         fail(safe(self.asked), str(error))
+        return error.exit_code
 
 
-class Objects:
-    """For programs: one JSON object a line, as docs/images.md describes them."""
+class Objects(objects.Objects[LayerProgress]):
+    """For programs."""
 
-    _lock = threading.Lock()
-
-    def __init__(self, asked: str) -> None:
-        self.asked = asked
-        self.shown = self
-        self._told: dict[str, LayerProgress] = {}
+    @property
+    def shown(self) -> Self:
+        """Who is told how far it is."""
+        return self
 
     def show(self, pulled: PullProgress) -> None:
         """Tells of layers that are not as they were."""
         for layer in pulled.layers:
-            if self._told.get(layer.digest) != layer:
-                self._told[layer.digest] = layer
-                self._tell(
+            if self.is_news(layer):
+                self.tell(
                     "layer",
                     digest=layer.digest,
                     state=LayerState.Name(layer.state).removeprefix("LAYER_STATE_").lower(),
@@ -101,19 +97,10 @@ class Objects:
 
     def pulled(self, image: Image, stream: Stream[api.PullImageResponse]) -> None:
         """It is here."""
-        self._tell(
+        self.tell(
             "image",
             digest=image.digest,
             references=list(image.references),
             platform=image.platform,
             size_bytes=image.size_bytes,
         )
-
-    def failed(self, error: NodeError) -> None:
-        """It could not be had."""
-        self._tell("error", reason=error.errors[0].reason, message=str(error))
-
-    def _tell(self, event: str, **facts: Any) -> None:
-        line = json.dumps({"event": event, "image": self.asked, **facts})  # in ASCII: no terminal obeys it
-        with self._lock:
-            print(line, flush=True)

@@ -1,13 +1,12 @@
 """`tinyo image push`: lines and bars for people, or objects for programs."""
 
 import argparse
-import json
 import sys
-from typing import Any
 
 from tinyo.node.v1 import node_pb2 as api
 from tinyo.v1.push_pb2 import PushedImage, PushProgress, UploadProgress
 
+from tinyo_ctl import objects
 from tinyo_ctl.progress import WAITING, Part, Progress
 from tinyo_ctl.refusals import NodeError, node_errors
 from tinyo_ctl.render import size, succeed
@@ -64,19 +63,14 @@ class Lines:
         self._progress.close()
 
 
-class Objects:
-    """For programs: one JSON object a line, as docs/images.md describes them."""
-
-    def __init__(self, asked: str) -> None:
-        self._asked = asked
-        self._told: dict[str, UploadProgress] = {}
+class Objects(objects.Objects[UploadProgress]):
+    """For programs."""
 
     def show(self, progress: PushProgress) -> None:
         """Tells of blobs that are not as they were."""
         for upload in progress.uploads:
-            if self._told.get(upload.digest) != upload:
-                self._told[upload.digest] = upload
-                self._tell(
+            if self.is_news(upload):
+                self.tell(
                     "blob",
                     digest=upload.digest,
                     layer=upload.layer,
@@ -89,19 +83,10 @@ class Objects:
 
     def pushed(self, image: PushedImage) -> None:
         """It is there."""
-        self._tell("pushed", reference=image.reference, digest=image.digest, size_bytes=image.size_bytes)
-
-    def failed(self, error: NodeError) -> int:
-        """Tells why."""
-        self._tell("error", reason=error.errors[0].reason, message=str(error))
-        return error.exit_code
+        self.tell("pushed", reference=image.reference, digest=image.digest, size_bytes=image.size_bytes)
 
     def close(self) -> None:
         """Nothing stays shown."""
-
-    def _tell(self, event: str, **facts: Any) -> None:
-        line = {"event": event, "image": self._asked, **facts}
-        print(json.dumps(line), flush=True)  # in ASCII: no terminal obeys it
 
 
 def part(upload: UploadProgress) -> Part:
