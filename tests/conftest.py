@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clean import assert_clean, snapshot
+from tests.support.registry import registry
 
 pytest_plugins = ["tests.support.box", "tests.support.cover"]
 
@@ -21,6 +22,19 @@ def pytest_configure() -> None:
     """A service that outlives what started it becomes our child, where `assert_clean` finds it."""
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+@pytest.fixture(scope="module")
+def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the registry of `host` keeps its state and its log."""
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture(scope="module")
+def host(registry_folder: Path) -> Iterator[str]:
+    """A registry on loopback, which wants to know nothing; a module with needs of its own has fixtures of these names."""
+    with registry(registry_folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import os
 import random
 import stat
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from tinyo_runtime.images import Image, ImageStore, audit, disk, export, names, 
 from tinyo_runtime.images.imports import import_images
 from tinyo_runtime.images.prune import InUse, prune
 
+from tests.support import stores
 from tests.support.archives import encoded, members, oci_archive, place, saved
 from tests.support.images import (
     INDEX,
@@ -38,31 +39,16 @@ from tests.support.images import (
     symlink,
     write_layout,
 )
-from tests.support.registry import registry
 
 T = TypeVar("T")
 SMALL = layer(file("etc/motd", b"hello"))
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield address
-
-
 def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]]) -> T:
-    """Runs `use` with a store that is closed afterwards, and checks that nothing unfinished is left."""
-
-    async def run() -> T:
-        store = ImageStore(root)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
+    """The same; also when it fails, nothing unfinished is left, and no descriptor."""
     files = len(os.listdir("/proc/self/fd"))
     try:
-        return asyncio.run(run())
+        return stores.in_store(root, use)
     finally:
         assert os.listdir(root / "pulling") == []
         assert len(os.listdir("/proc/self/fd")) == files

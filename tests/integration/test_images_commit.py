@@ -6,9 +6,8 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from tinyo.v1.image_pb2 import LAYER_COMPRESSION_ZSTD, CommitOptions
@@ -18,9 +17,9 @@ from tinyo_runtime.images.prune import InUse, prune
 
 from tests.support.images import busybox_image, skopeo
 from tests.support.registry import registry
+from tests.support.stores import in_store
 from tests.support.trees import listing
 
-T = TypeVar("T")
 DOCKER = "application/vnd.docker"
 
 
@@ -39,22 +38,6 @@ def upper(tmp_path: Path) -> Path:
     (folder / "etc/motd").write_text("hello")
     os.mknod(folder / "etc/group", stat.S_IFCHR, os.makedev(0, 0))
     return folder
-
-
-def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]]) -> T:
-    """Runs `use` with a store that is closed afterwards, and checks that nothing unfinished is left."""
-
-    async def run() -> T:
-        store = ImageStore(root)
-        try:
-            return await use(store)
-        finally:
-            assert store.wanted == []
-            await store.close()
-
-    result = asyncio.run(run())
-    assert os.listdir(root / "pulling") == []
-    return result
 
 
 async def committed(

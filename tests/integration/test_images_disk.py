@@ -17,16 +17,9 @@ from tinyo_runtime.images.prune import InUse, prune
 
 from tests.support import crash
 from tests.support.images import file, folder, image, layer, push
-from tests.support.registry import registry
 from tests.support.stores import in_store, sound
 
 MB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield address
 
 
 @pytest.fixture
@@ -143,7 +136,7 @@ def test_read_only(host: str, disk: Path) -> None:
         assert store.list() == [pulled]
         await sound(store)
 
-    in_store(disk, use)
+    in_store(disk, use, tidy=False)
     remounted(disk, "rw")
     in_store(disk, lambda store: store.pull(other))
     in_store(disk, forget)

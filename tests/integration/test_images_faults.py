@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from tinyo_runtime.images.prune import InUse, prune
 
 from tests.support.images import Built, file, image, layer, push
 from tests.support.liar import liar, send
-from tests.support.registry import registry, served
+from tests.support.registry import served
 from tests.support.stores import in_store, sound
 
 MB = 1 << 20
@@ -90,12 +89,6 @@ def test_a_tag_that_moves_meanwhile(tmp_path: Path, deleted: bool) -> None:
     with served(liar(both, lie)) as host:
         in_store(tmp_path, use)
     nothing_left(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield address
 
 
 def test_what_has_a_lease_stays(host: str, tmp_path: Path) -> None:

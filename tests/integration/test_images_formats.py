@@ -7,9 +7,9 @@ import json
 import os
 import struct
 import tarfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import zstandard
@@ -38,21 +38,10 @@ from tests.support.images import (
     write_layout,
 )
 from tests.support.liar import Lie, liar, send
-from tests.support.registry import registry, requests, served
+from tests.support.registry import requests, served
+from tests.support.stores import in_store
 
-T = TypeVar("T")
 TAR, ZSTD = GZIP.removesuffix("+gzip"), GZIP.replace("+gzip", "+zstd")
-
-
-@pytest.fixture(scope="module")
-def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
-
-
-@pytest.fixture(scope="module")
-def host(registry_folder: Path) -> Iterator[str]:
-    with registry(registry_folder) as address:
-        yield address
 
 
 @pytest.fixture
@@ -63,21 +52,6 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(platforms, "host", lambda: Platform("linux", "amd64", variant))
 
     return of
-
-
-def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]]) -> T:
-    """Runs `use` with a store that is closed afterwards, and checks that nothing unfinished is left."""
-
-    async def run() -> T:
-        store = ImageStore(root)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    result = asyncio.run(run())
-    assert os.listdir(root / "pulling") == []
-    return result
 
 
 def pull(root: Path, reference: str, platform: str = "", *, refresh: bool = False) -> Image:

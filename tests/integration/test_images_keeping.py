@@ -7,9 +7,8 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from tinyo_runtime.errors import TinyoError
@@ -33,30 +32,7 @@ from tests.support.images import (
     skopeo,
     write_layout,
 )
-from tests.support.registry import registry
-
-T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield address
-
-
-def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]]) -> T:
-    """Runs `use` with a store that is closed afterwards, and checks that nothing unfinished is left."""
-
-    async def run() -> T:
-        store = ImageStore(root)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    result = asyncio.run(run())
-    assert os.listdir(root / "pulling") == []
-    return result
+from tests.support.stores import in_store
 
 
 async def pruned(

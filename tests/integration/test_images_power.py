@@ -134,7 +134,7 @@ def test_what_was_acknowledged_outlives_the_power(demo: str, tmp_path: Path, fla
                 await sound(store)
 
             for use in (pull, tag, remove):
-                in_store(root, use)
+                in_store(root, use, tidy=False)
                 disk.return_()
             in_store(root, gone)
 

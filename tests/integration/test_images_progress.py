@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,11 @@ from tinyo_runtime.images import ImageStore, sharing
 from tinyo_runtime.pulls import Reports as Reporting
 
 from tests.support.images import Built, file, image, layer, push
-from tests.support.registry import registry
 from tests.support.slow import Slow, slow
+from tests.support.stores import in_store
 
 MIB = 1 << 20
 HELD = 3 * MIB
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield address
 
 
 @pytest.fixture
@@ -53,18 +47,6 @@ class Reports:
                 self._more.clear()
                 await self._more.wait()
         return list(self.all[-1].layers)
-
-
-def in_store(root: Path, use: Callable[[ImageStore], Awaitable[None]]) -> None:
-    async def run() -> None:
-        store = ImageStore(root)
-        try:
-            await use(store)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
-    assert os.listdir(root / "pulling") == []
 
 
 def large(number: int = 1) -> Built:

@@ -5,9 +5,8 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from tinyo.v1.image_pb2 import PullProgress
@@ -27,34 +26,7 @@ from tests.support.images import (
     write_layout,
 )
 from tests.support.registry import free_port, registry, requests, token_service
-
-T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
-
-
-@pytest.fixture(scope="module")
-def host(registry_folder: Path) -> Iterator[str]:
-    with registry(registry_folder) as address:
-        yield address
-
-
-def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]], **options: Any) -> T:
-    """Runs `use` with a store that is closed afterwards, and checks that nothing unfinished is left."""
-
-    async def run() -> T:
-        store = ImageStore(root, **options)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    result = asyncio.run(run())
-    assert os.listdir(root / "pulling") == []
-    return result
+from tests.support.stores import in_store
 
 
 def failure(root: Path, reference: str, **options: Any) -> TinyoError:

@@ -11,10 +11,9 @@ import socketserver
 import subprocess
 import threading
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from tinyo.v1.push_pb2 import UploadProgress
@@ -37,9 +36,9 @@ from tests.support.images import (
 )
 from tests.support.instance import PATIENCE, PROGRAMS, Instance
 from tests.support.registry import basic, everything, registry, served, token_service
+from tests.support.stores import in_store
 from tests.support.uploads import Shelf, Taker, taking
 
-T = TypeVar("T")
 SECRET = "s3cret-word"
 LOGIN = f"me:{SECRET}"
 #: What htpasswd -B makes of LOGIN.
@@ -55,30 +54,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(patience, "DELAYS", (0.01, 0.01))
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
-
-
-@pytest.fixture(scope="module")
-def host(folder: Path) -> Iterator[str]:
-    """A registry that wants to know nothing."""
-    with registry(folder) as address:
-        yield address
-
-
-def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]]) -> T:
-    async def run() -> T:
-        store = ImageStore(root)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-            assert store.wanted == []
-
-    return asyncio.run(run())
 
 
 def put(root: Path, built: Built, name: str) -> None:
@@ -121,7 +96,7 @@ def there(reference: str, *arguments: str) -> str:
     return json.loads(skopeo("inspect", "--tls-verify=false", *arguments, f"docker://{reference}"))["Digest"]  # type: ignore[no-any-return]
 
 
-def test_what_is_pushed_is_what_is_here(host: str, folder: Path, tmp_path: Path) -> None:
+def test_what_is_pushed_is_what_is_here(host: str, registry_folder: Path, tmp_path: Path) -> None:
     built = busybox([layer(file("big", os.urandom(3_000_000)))])
     put(tmp_path / "s", built, f"{host}/team/app:1")
     pushed, uploads = bring(tmp_path / "s", f"{host}/team/app:1")
@@ -137,30 +112,30 @@ def test_what_is_pushed_is_what_is_here(host: str, folder: Path, tmp_path: Path)
         assert (tmp_path / "copy" / name).read_bytes() == blob
 
 
-def test_what_is_there_is_not_sent(host: str, folder: Path, tmp_path: Path) -> None:
+def test_what_is_there_is_not_sent(host: str, registry_folder: Path, tmp_path: Path) -> None:
     put(tmp_path / "s", busybox(), "app")
     bring(tmp_path / "s", "app", f"{host}/twice/app")
-    before = len(everything(folder))
+    before = len(everything(registry_folder))
     pushed, uploads = bring(tmp_path / "s", "app", f"{host}/twice/app:2")
     assert all(one.present and not one.sent_bytes for one in uploads.values())
-    assert {line.split()[0] for line in everything(folder)[before:]} == {"HEAD", "PUT"}
+    assert {line.split()[0] for line in everything(registry_folder)[before:]} == {"HEAD", "PUT"}
     assert there(pushed.reference) == pushed.digest
 
 
-def test_what_another_repository_has_is_mounted(host: str, folder: Path, tmp_path: Path) -> None:
+def test_what_another_repository_has_is_mounted(host: str, registry_folder: Path, tmp_path: Path) -> None:
     base = busybox()
     push(base, f"{host}/mount/base:1")
     put(tmp_path / "s", base, f"{host}/mount/absent:1")  # asked first, and does not have it
     put(tmp_path / "s", base, f"{host}/mount/base:1")
     put(tmp_path / "s", base, "elsewhere.test/mount/base:1")
     put(tmp_path / "s", busybox([layer(file("mine", os.urandom(1000)))]), f"{host}/mount/app:1")
-    before = len(everything(folder))
+    before = len(everything(registry_folder))
     pushed, uploads = bring(tmp_path / "s", f"{host}/mount/app:1")
     assert there(pushed.reference) == pushed.digest
     (shared,) = base.blobs.keys() & uploads.keys()
     assert [one.digest for one in uploads.values() if one.mounted_from] == [shared]
     assert uploads[shared].mounted_from == "mount/base" and not uploads[shared].sent_bytes
-    asked = [line for line in everything(folder)[before:] if "/mount/app/blobs/uploads/" in line]
+    asked = [line for line in everything(registry_folder)[before:] if "/mount/app/blobs/uploads/" in line]
     assert [line.rpartition("from=")[2] for line in asked if "mount=" in line] == [
         "mount%2Fabsent",
         "mount%2Fbase",
@@ -306,7 +281,7 @@ def test_a_registry_that_may_only_be_read(tmp_path: Path) -> None:
     assert error.message.endswith("it takes nothing: it can only be read from")
 
 
-def test_mirrors_get_nothing(host: str, folder: Path, tmp_path: Path) -> None:
+def test_mirrors_get_nothing(host: str, registry_folder: Path, tmp_path: Path) -> None:
     with registry(tmp_path / "mirror") as mirror:
         settings = f'["{host}"]\nmirrors = ["{mirror}"]\n'
         (tmp_path / "registries.toml").write_text(settings)
@@ -362,7 +337,7 @@ def cut_line(address: str, cuts: list[int]) -> Iterator[str]:
         thread.join()
 
 
-def test_the_whole_way(host: str, folder: Path, tmp_path: Path) -> None:
+def test_the_whole_way(host: str, registry_folder: Path, tmp_path: Path) -> None:
     """Through the command line and both services."""
     built = busybox([layer(file("mine", os.urandom(2_000_000)))])
     push(built, f"{host}/whole/app:1")

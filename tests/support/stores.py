@@ -5,6 +5,7 @@ in_store(tmp_path, sound)
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +15,11 @@ from tinyo_runtime.images import ImageStore, audit, resume
 T = TypeVar("T")
 
 
-def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]], **options: Any) -> T:
-    """Runs `use` with a store that is closed afterwards."""
+def in_store(
+    root: Path, use: Callable[[ImageStore], Awaitable[T]], *, tidy: bool = True, **options: Any
+) -> T:
+    """Runs `use` with a store that is closed afterwards. No lease is left then, and nothing unfinished: unless it
+    is not `tidy`, on a disk that did not let anybody delete it."""
 
     async def run() -> T:
         store = ImageStore(root, **options)
@@ -23,8 +27,11 @@ def in_store(root: Path, use: Callable[[ImageStore], Awaitable[T]], **options: A
             return await use(store)
         finally:
             await store.close()
+            assert store.wanted == []
 
-    return asyncio.run(run())
+    result = asyncio.run(run())
+    assert not tidy or os.listdir(root / "pulling") == []
+    return result
 
 
 async def sound(store: ImageStore) -> None:

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,17 +24,6 @@ PATIENCE = 60
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 BUILT = image([layer(file("etc/motd", b"hello"))])
 SAID = "✓ a:1  sha256:00  5 B\n".encode()
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[FakeNode]:
-    with FakeNode(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def environment(node: FakeNode) -> dict[str, str]:
-    return {**os.environ, "TINYO_HOST": node.address, "TINYO_INSTANCE": "nobody", "TERM": "xterm"}
 
 
 @pytest.fixture

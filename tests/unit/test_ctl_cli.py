@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,17 +22,6 @@ from tests.support.fake_node import FakeNode, entry
 TINYO = str(Path(sys.executable).with_name("tinyo"))
 PATIENCE = 60
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[FakeNode]:
-    with FakeNode(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def environment(node: FakeNode, tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "TINYO_HOST": node.address, "TINYO_INSTANCE": "nobody", "TERM": "xterm"}
 
 
 @pytest.fixture

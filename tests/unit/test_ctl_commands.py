@@ -6,7 +6,7 @@ import pty
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,6 @@ from tests.support.fake_node import FakeNode
 TINYO = str(Path(sys.executable).with_name("tinyo"))
 PATIENCE = 60
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[FakeNode]:
-    with FakeNode(tmp_path) as one:
-        yield one
 
 
 @pytest.fixture

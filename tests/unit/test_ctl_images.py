@@ -6,7 +6,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,17 +19,6 @@ TINYO = str(Path(sys.executable).with_name("tinyo"))
 PATIENCE = 60
 Run = Callable[..., subprocess.CompletedProcess[str]]
 DIGEST = "sha256:" + "ab" * 32
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[FakeNode]:
-    with FakeNode(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def environment(node: FakeNode) -> dict[str, str]:
-    return {**os.environ, "TINYO_HOST": node.address, "TINYO_INSTANCE": "nobody", "TERM": "xterm"}
 
 
 @pytest.fixture

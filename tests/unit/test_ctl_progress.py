@@ -24,12 +24,6 @@ ALPINE = "docker.io/library/alpine:latest"
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[FakeNode]:
-    with FakeNode(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
 def environment(node: FakeNode) -> dict[str, str]:
     return {**os.environ, "TINYO_HOST": node.address, "TINYO_INSTANCE": "nobody", "TERM": "xterm-256color"}
 

@@ -1,14 +1,12 @@
 """`tinyo image push` as people meet it, against a node in memory."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1.push_pb2 import PushProgress, UploadProgress
 
@@ -18,17 +16,6 @@ from tests.support.screen import Screen
 PUSH = [str(Path(sys.executable).with_name("tinyo")), "image", "push"]
 PATIENCE = 60
 CONFIG, LOWER, UPPER = (f"sha256:{digit * 64}" for digit in "abc")
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[FakeNode]:
-    with FakeNode(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def environment(node: FakeNode) -> dict[str, str]:
-    return {**os.environ, "TINYO_HOST": node.address, "TINYO_INSTANCE": "nobody", "TERM": "xterm"}
 
 
 def uploads(*parts: UploadProgress) -> PushProgress:
