@@ -1,7 +1,6 @@
 """The images that pulls are measured with: parts of one real Debian tree, served by a real registry on loopback."""
 
 import gzip
-import hashlib
 import io
 import json
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import zstandard
 
-from scripts.demo_image import CONFIG, LAYER, MANIFEST
+from scripts.demo_image import CONFIG, LAYER, MANIFEST, digest
 
 PACKAGES = "build-essential,python3-dev,git,nodejs"
 
@@ -61,13 +60,13 @@ def layout(folder: Path, archives: Iterator[bytes], compression: str = "gzip") -
     blobs.mkdir(parents=True)
 
     def add(kind: str, data: bytes) -> dict[str, object]:
-        digest = hashlib.sha256(data).hexdigest()
-        (blobs / digest).write_bytes(data)
-        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
+        named = digest(data)
+        (blobs / named.removeprefix("sha256:")).write_bytes(data)
+        return {"mediaType": kind, "digest": named, "size": len(data)}
 
     described, diff_ids, unpacked = [], [], 0
     for archive in archives:
-        diff_ids.append(f"sha256:{hashlib.sha256(archive).hexdigest()}")
+        diff_ids.append(digest(archive))
         unpacked += len(archive)
         if compression == "gzip":
             described.append(add(LAYER, gzip.compress(archive, 6, mtime=0)))
