@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -433,6 +435,31 @@ def test_a_registry_that_wants_to_see_a_certificate(
         assert "is the key of" in error.message
         shutil.copy(me[1], own / "client.key")
         assert pull(home / "u", f"{address}/team/app").layers
+
+
+def test_a_refusal_that_comes_after_the_handshake(
+    home: Path, authority: tuple[Path, ssl.SSLContext], acquainted: Callable[[ssl.VerifyMode], ssl.SSLContext]
+) -> None:
+    """In TLS 1.3 a server that wants a certificate says so when the client believes to be connected."""
+    context = acquainted(ssl.CERT_REQUIRED)
+
+    def refuse(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        tls = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        with pytest.raises(ssl.SSLError):
+            tls.do_handshake()
+        with socket.socket(fileno=tls.detach()) as rest:
+            while rest.recv(4096):  # closed with bytes unread, it would be reset, and the refusal be lost
+                pass
+
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        server = threading.Thread(target=refuse, args=[listener])
+        server.start()
+        address = f"0.0.0.0:{listener.getsockname()[1]}"
+        trusted = f'["{address}"]\nca = "{authority[0]}"\n'
+        error = refused(lambda: pull(home / "s", f"{address}/team/app", trusted), "REGISTRY_UNREACHABLE")
+        server.join()
+    assert "certificate required" in error.message
 
 
 def test_nobody_else_sees_our_certificate(

@@ -78,6 +78,7 @@ def _trusted(files: tuple[str, ...], identity: tuple[str, str] | None = None) ->
     import httpx
 
     context = httpx.create_ssl_context()
+    context.sslobject_class = _Connection
     context.load_default_certs()
     for file in files:
         with _explained(file, "it has no certificates in PEM form"):
@@ -88,6 +89,22 @@ def _trusted(files: tuple[str, ...], identity: tuple[str, str] | None = None) ->
         with _explained(certificate, why):
             context.load_cert_chain(certificate, key, password="")
     return context
+
+
+class _Connection(ssl.SSLObject):
+    """A refusal that comes after the handshake (RFC 8446, section 4.4.2.4) breaks the connection, as other errors do.
+
+    httpx leaves errors of TLS as they are when they come while reading.
+    """
+
+    def read(self, len: int = 1024, buffer: bytearray | None = None) -> Any:
+        """The same. Raises ssl.SSLSyscallError."""
+        try:
+            return super().read(len, buffer)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            raise
+        except ssl.SSLError as error:
+            raise ssl.SSLSyscallError(*error.args) from error
 
 
 @contextmanager
