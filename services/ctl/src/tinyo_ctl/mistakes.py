@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import yaml
 
-from tinyo_ctl import notation, shorthand
+from tinyo_ctl import keys, notation, shorthand
 from tinyo_ctl.diagnose import describe, unknown
 from tinyo_ctl.failures import Failure
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 ALIAS_LIMIT, DEPTH_LIMIT = 100, 32
 #: Keys whose value is one text, and the field of the spec that it becomes.
 TEXTS = {"container": "image", "name": "name", "workdir": "workdir", "user": "user"}
-KEYS = (*TEXTS, "command", "env", "port", "mounts")
+KEYS = (*TEXTS, "command", "env", "port", "mounts", *keys.KEYS)
 MOUNT_KEYS = ("source", "target", "read_only", "create")
 
 
@@ -65,7 +65,7 @@ def explained(path: str) -> Iterator[None]:
 def find(path: str, content: bytes) -> None:
     """StatefileError when anything is wrong with what is in a file, as far as it has to be understood here."""
     text = ""
-    reader = _Reader()
+    reader = Reader()
     try:
         text = decode(content)
         limit(text)
@@ -80,7 +80,7 @@ def find(path: str, content: bytes) -> None:
 
 def place(text: str, field: str) -> Place:
     """Where in a Statefile a field of the request ("containers[0].mounts[1].source") stands, or what it is part of."""
-    reader = _Reader()
+    reader = Reader()
     reader.document(yaml.compose(text, Loader=yaml.CSafeLoader), "")
     field = field.removeprefix("containers[0].")
     while field and field not in reader.places:
@@ -118,7 +118,7 @@ def limit(text: str) -> None:
             raise yaml.MarkedYAMLError(problem=f"a Statefile never {excess}", problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
-class _Reader:
+class Reader:
     """Goes through the nodes of one document; collects mistakes instead of ending at the first, and places."""
 
     def __init__(self) -> None:
@@ -139,6 +139,8 @@ class _Reader:
             if key in TEXTS:
                 text = self.value(value, TEXTS[key], str, "")
                 name = text if key == "name" else name
+            elif key in keys.KEYS:
+                keys.KEYS[key].kind.find(self, value, keys.KEYS[key].field)
             else:
                 getattr(self, key)(value)
         if not (name or notation.name(filename)):
@@ -154,7 +156,7 @@ class _Reader:
 
     def env(self, node: yaml.Node) -> None:
         """NAME: value, or a list of NAME=value."""
-        self.places["env"] = _place(node)
+        self.place("env", node)
         if isinstance(node, yaml.MappingNode):
             for name, value in self.mapping(node).items():
                 self.value(value, f"env[{name}]", str, "")
@@ -227,6 +229,10 @@ class _Reader:
         except ValueError as error:
             self.mistake(node, str(error))
         return otherwise
+
+    def place(self, path: str, node: yaml.Node) -> None:
+        """Notes where a field stands."""
+        self.places[path] = _place(node)
 
     def mistake(self, at: yaml.Node | yaml.Mark | None, message: str) -> None:
         """Notes what is wrong at a node or a mark."""

@@ -4,6 +4,8 @@ import os
 import shlex
 from typing import Any
 
+from tinyo_ctl import keys
+
 
 def spell_out(values: dict[str, Any], path: str) -> None:
     """Changes the values of the Statefile at `path` to what the contract has.
@@ -19,6 +21,7 @@ def spell_out(values: dict[str, Any], path: str) -> None:
         values["env"] = dict(map(variable, several(env)))
     if mounts := values.get("mounts"):
         values["mounts"] = [mount(one, folder) for one in several(mounts)]
+    keys.spell_out(values)
 
 
 def several(value: Any) -> list[Any]:

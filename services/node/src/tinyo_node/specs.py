@@ -9,6 +9,7 @@ import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UNSPECIFIED, Container, ContainerSpec, Port
 
+from tinyo_node import checks
 from tinyo_node.errors import TinyoError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def complete(state: "State", request: pb.ApplyRequest) -> None:
         for port in spec.ports:
             port.protocol = port.protocol or PROTOCOL_TCP
             port.host_ip = "" if port.host_ip == "0.0.0.0" else port.host_ip  # every address
-        for field, text in check(spec):
+        checks.fill(spec)
+        for field, text in (*check(spec), *checks.check(spec)):
             violations.setdefault(f"containers[{index}].{field}", text)
     names = [spec.name for spec in specs]
     for index, name in enumerate(names):

@@ -17,7 +17,7 @@ from typing import Any
 from tinyo.runtime.v1.runtime_pb2 import ContainerConfig, ContainerState
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_runtime import cgroups, failures, logs, records, rootfs, roots, sources, stopping, trash
+from tinyo_runtime import cgroups, failures, logs, options, records, rootfs, roots, sources, stopping, trash
 from tinyo_runtime.changes import Changes
 from tinyo_runtime.images import Image, ImageStore
 from tinyo_runtime.network import Network
@@ -100,8 +100,9 @@ class Containers:
                 plan |= {"layers_dir": str(self.folder / "layers"), "layers": list(image.layers)}
                 plan |= {name: f"../containers/{id}/{name}" for name in WRITABLE}
                 plan["mounts"] = [(target, fds.index(fd), is_folder) for target, fd, is_folder in opened]
-                with failures.explained(plan["argv"][0], spec):
-                    process = await self.spawner.start(plan, fds, keep=True)
+                async with options.completed(self, container, plan, fds, resources):
+                    with failures.explained(plan["argv"][0], spec):
+                        process = await self.spawner.start(plan, fds, keep=True)
             container.resources, container.interface = resources.pop_all(), endpoint.interface
             container.state = ContainerState(config=container.config, address=endpoint.address)
             container.state.started_at.GetCurrentTime()

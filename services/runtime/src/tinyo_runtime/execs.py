@@ -10,7 +10,7 @@ import grpc
 from tinyo.runtime.v1.runtime_pb2 import ExecRequest, ExecStart
 from tinyo.v1.stream_pb2 import ExecOutput
 
-from tinyo_runtime import failures
+from tinyo_runtime import failures, options
 from tinyo_runtime.containers import Containers, process_plan
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.spawnclient import Process
@@ -80,7 +80,7 @@ async def start(containers: Containers, request: ExecStart) -> Process:
     spec.workdir = request.exec.workdir or spec.workdir
     spec.user = request.exec.user or spec.user
     image = containers.images.get(container.config.image_digest)
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(failures.explained(request.exec.command[0], spec))
         try:
             joined = stack.enter_context(containers.cgroups.opened(request.id))
@@ -93,6 +93,7 @@ async def start(containers: Containers, request: ExecStart) -> Process:
             "container": 0,
             "cgroups": [fds.index(fd) for fd in joined],
         }
+        await stack.enter_async_context(options.completed(containers, container, plan, fds, stack, spec))
         return await containers.spawner.start(plan, fds, keep=False)
 
 

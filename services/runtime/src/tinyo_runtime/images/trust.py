@@ -97,7 +97,7 @@ class _Connection(ssl.SSLObject):
     httpx leaves errors of TLS as they are when they come while reading.
     """
 
-    def read(self, len: int = 1024, buffer: bytearray | None = None) -> Any:
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
         """The same. Raises ssl.SSLSyscallError."""
         try:
             return super().read(len, buffer)

@@ -1,0 +1,22 @@
+"""Keys of a Statefile that the first example does without: what may be written there, and what that stands for.
+
+Each module of this package has the keys of one subject; `kinds` has what they are made of.
+"""
+
+from typing import Any
+
+from tinyo_ctl.keys.kinds import Key
+
+#: By the name that people write.
+KEYS: dict[str, Key] = {}
+
+
+def spell_out(values: dict[str, Any]) -> None:
+    """Changes these keys of a Statefile to fields of the contract. ValueError with a sentence for people."""
+    for name in [name for name in values if name in KEYS]:
+        key = KEYS[name]
+        *path, field = key.field.split(".")
+        message, made = values, key.kind.made(values.pop(name))
+        for part in path:
+            message = message.setdefault(part, {})
+        message[field] = made
