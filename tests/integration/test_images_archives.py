@@ -13,10 +13,14 @@ from typing import Any, TypeVar
 
 import pytest
 import zstandard
-from tinyo.v1.image_pb2 import ImportSpec
+from tinyo.runtime.v1 import runtime_pb2 as pb
+from tinyo.v1 import image_pb2
+from tinyo.v1.image_pb2 import ImportSpec, PullProgress
+from tinyo_runtime import archivecalls
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import Image, ImageStore, audit, disk, export, names, receiving
+from tinyo_runtime.images import Image, ImageStore, audit, disk, export, headroom, names, receiving
 from tinyo_runtime.images.imports import import_images
+from tinyo_runtime.images.marks import Limits
 from tinyo_runtime.images.prune import InUse, prune
 
 from tests.support import stores
@@ -602,6 +606,37 @@ def test_a_full_disk(tmp_path: Path) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
+def test_imports_leave_a_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused while it comes: nobody sends all of it for nothing."""
+    monkeypatch.setattr(headroom, "INTERVAL", 0)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", disk], check=True)
+    try:
+
+        async def use(store: ImageStore) -> None:
+            store.limits = Limits(reserve_percent=60)
+            sent = 0
+
+            async def counted() -> AsyncIterator[bytes]:
+                nonlocal sent
+                async for piece in pieces(layer(file("big", os.urandom(28 << 20)))):
+                    sent += len(piece)
+                    yield piece
+
+            with pytest.raises(TinyoError, match="disk_reserve"):
+                async for _ in import_images(store, ImportSpec(name="x"), counted(), lambda _: None):
+                    pass
+            assert 10 << 20 < sent < 20 << 20
+            store.trash.emptied()
+            assert os.listdir(disk / "pulling") == []
+            assert await taken(store, oci_archive(GOOD, "x"))
+
+        in_store(disk, use)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_at_the_same_time(host: str, tmp_path: Path) -> None:
     """Imports of one archive, a pull of the same image, and a prune do not harm each other."""
     big = [layer(file("big", os.urandom(5_000_000)))]
@@ -689,3 +724,21 @@ def test_what_is_removed_meanwhile_is_exported_still(tmp_path: Path) -> None:
 
     data = in_store(tmp_path / "state", use)
     assert imported(tmp_path / "again", data)[0].digest == MANIFEST_DIGEST
+
+
+def test_progress_that_nobody_took_is_replaced() -> None:
+    """A client that does not read costs no memory, and misses no image."""
+
+    async def use() -> list[str]:
+        answers, told = archivecalls.Answers(), list[str]()
+        for number in range(2):
+            for count in range(1000):
+                progress = PullProgress(reference=f"{number}-{count}")
+                answers.put(pb.ImportImagesResponse(progress=progress))
+            answers.put(pb.ImportImagesResponse(image=image_pb2.Image(digest=f"image {number}")))
+        answers.put(None)
+        while answer := await answers.get():
+            told.append(answer.progress.reference or answer.image.digest)
+        return told
+
+    assert asyncio.run(use()) == ["0-999", "image 0", "1-999", "image 1"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -35,7 +36,7 @@ class ArchiveCalls:
         if first is None or not first.HasField("start"):
             message = "the first message must say what to import"
             raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message)
-        answers: asyncio.Queue[pb.ImportImagesResponse | None] = asyncio.Queue()
+        answers = Answers()
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             async for request in requests:
@@ -43,7 +44,7 @@ class ArchiveCalls:
                     yield request.data
 
         def tell(progress: v1.PullProgress) -> None:
-            answers.put_nowait(pb.ImportImagesResponse(progress=progress))
+            answers.put(pb.ImportImagesResponse(progress=progress))
 
         async def work() -> None:
             failed = pb.ImportImagesResponse()
@@ -54,11 +55,11 @@ class ArchiveCalls:
                         aclosing(import_images(self.images, first.start, archive, tell)) as images,
                     ):
                         async for image in images:
-                            answers.put_nowait(pb.ImportImagesResponse(image=described(image)))
+                            answers.put(pb.ImportImagesResponse(image=described(image)))
                 if failed.HasField("error"):
-                    answers.put_nowait(failed)
+                    answers.put(failed)
             finally:
-                answers.put_nowait(None)
+                answers.put(None)
 
         task = asyncio.create_task(work())
         context.add_done_callback(lambda _: task.cancel())  # type: ignore[arg-type]
@@ -85,3 +86,24 @@ class ArchiveCalls:
             async for chunk in archive.chunks():
                 if chunk:
                     yield pb.ExportImagesResponse(data=chunk)
+
+
+class Answers:
+    """Answers in their order until None; who reads slowly gets only the last of the progress that nobody took."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[pb.ImportImagesResponse | None] = deque()
+        self._news = asyncio.Event()
+
+    def put(self, answer: pb.ImportImagesResponse | None) -> None:
+        last = self._waiting[-1] if self._waiting else None
+        if answer and last and answer.HasField("progress") and last.HasField("progress"):
+            self._waiting.pop()
+        self._waiting.append(answer)
+        self._news.set()
+
+    async def get(self) -> pb.ImportImagesResponse | None:
+        while not self._waiting:
+            self._news.clear()
+            await self._news.wait()
+        return self._waiting.popleft()

@@ -76,7 +76,7 @@ def is_full(error: Exception) -> bool:
 def no_room(folder: Path, percent: float, lacking: int) -> TinyoError:
     """DISK_FULL, before it is."""
     message = (
-        f"the disk at {folder} is {percent:.0f} % full, and a pull leaves some of it free (disk_reserve in "
+        f"the disk at {folder} is {percent:.0f} % full, and some of it stays free (disk_reserve in "
         f"runtime.toml): {max(0.1, lacking / 1e6):.1f} MB more are needed, `tinyo image prune -a` may free them"
     )
     return TinyoError(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", message, {"path": str(folder)})

@@ -1,4 +1,4 @@
-"""Pulls stop before the disk is full, so that all else on it goes on; and what takes images away needs no room.
+"""Pulls and imports stop before the disk is full, so that all else on it goes on; and what takes images away needs no room.
 
 A little room is kept in `ballast` for the one file that must be written then: the index that names fewer images.
 """
@@ -6,7 +6,7 @@ A little room is kept in `ballast` for the one file that must be written then: t
 import errno
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,13 +49,18 @@ class Headroom(Base):
 
     async def fetch(self, reference: Reference, kind: str, content: Document) -> AsyncGenerator[bytes, None]:
         """The same bytes, unless they, and what becomes of them, are too many for the disk."""
-        looked = time.monotonic()
         async with aclosing(super().fetch(reference, kind, content)) as chunks:
-            async for chunk in chunks:
-                if kind == "blobs" and time.monotonic() - looked > INTERVAL:
-                    self._check(0)
-                    looked = time.monotonic()
+            async for chunk in self.spared(chunks) if kind == "blobs" else chunks:
                 yield chunk
+
+    async def spared(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The same bytes, as long as the disk has room. Raises DISK_FULL."""
+        looked = -INTERVAL
+        async for chunk in chunks:
+            if time.monotonic() - looked > INTERVAL:
+                self._check(0)
+                looked = time.monotonic()
+            yield chunk
 
     def _check(self, more: int) -> None:
         level = Level.of(self.root)

@@ -89,7 +89,7 @@ async def import_images(
     if spec.name:
         selection.complete(spec.name)  # whoever made a mistake hears of it before anything is sent
     instructions.applied({}, spec.changes)
-    with await receiving.receive(images.root / "pulling", chunks, images.trash) as received:
+    with await receiving.receive(images.root / "pulling", images.spared(chunks), images.trash) as received:
         found = await asyncio.to_thread(offers.of, received, wanted)
         if found and spec.changes:
             raise selection.invalid(
