@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.images import ImageStore
+from tinyo_runtime.images import ImageStore, child
 
 from tests.integration.test_images_liars import is_layer
 from tests.support.images import Built, file, image, layer
@@ -98,3 +98,18 @@ def test_killed(tmp_path: Path, built: Built, killed: str) -> None:
         before = descriptors()
         assert "ended" in asyncio.run(run(host)).message
         assert descriptors() == before
+
+
+def test_a_process_whose_words_nobody_reads_ends_all_the_same(tmp_path: Path) -> None:
+    """asyncio stops reading what nobody wants, and would not tell of the end before it has read all."""
+
+    async def run() -> None:
+        process = await asyncio.create_subprocess_exec("yes", stdout=asyncio.subprocess.PIPE)
+        assert process.stdout
+        with pytest.raises(ZeroDivisionError):
+            async with asyncio.timeout(60), child.ended(process):
+                while not process.stdout._paused:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0)
+                print(1 / 0)
+
+    asyncio.run(run())

@@ -15,6 +15,13 @@ class Died(Exception):
     """It ended without having said why; the text says what happened to it, and what to do."""
 
 
+def silence(process: asyncio.subprocess.Process) -> None:
+    """Nobody hears any more what it says. asyncio does not tell of the end of a process before all was read, and does
+    not read when there is more than somebody wanted."""
+    if pipe := process._transport.get_pipe_transport(1):  # type: ignore[attr-defined]
+        pipe.close()
+
+
 class ended:
     """Afterwards the process has ended: by itself, or killed when what was done meanwhile failed, or when it was stuck.
 
@@ -87,3 +94,5 @@ class ended:
     def _kill(self) -> None:
         if self._process.returncode is None:
             self._process.kill()
+            if isinstance(self._process, asyncio.subprocess.Process):
+                silence(self._process)

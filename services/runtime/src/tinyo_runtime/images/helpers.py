@@ -12,6 +12,8 @@ import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE
 
+from tinyo_runtime.images import child
+
 #: Seconds until a helper has answered.
 LIMIT = 10.0
 #: Bytes of an answer.
@@ -47,6 +49,7 @@ async def get(name: str, server: str) -> tuple[str, str] | None:
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
+            child.silence(process)
             await process.wait()
     if status != 0:
         if answer.lower().startswith(_NOT_FOUND):

@@ -18,6 +18,8 @@ from tinyo_runtime.images.documents import member
 from tinyo_runtime.images.failures import Malformed
 from tinyo_runtime.images.grammar import DIGEST
 
+#: Bytes of what the confined process says.
+_MAX_ANSWER = 1 << 20
 PACK = [sys.executable, "-I", str(Path(__file__).parents[1] / "pack/__main__.py")]
 #: What may be left out of a layer: one of them, and several.
 _NOTES = {
@@ -45,7 +47,8 @@ async def pack(name: str, upper: Path, compression: str, blob: Path) -> Packed:
         )
         try:
             async with child.ended(process):
-                answer, _ = await process.communicate()
+                assert process.stdout
+                answer = await process.stdout.read(_MAX_ANSWER)  # it says all at once, in the end
         except child.Died as error:
             message = f"what container {name!r} changed was not packed, because of the process that does it: {error}"
             raise TinyoError(grpc.StatusCode.INTERNAL, "INTERNAL", message) from None
