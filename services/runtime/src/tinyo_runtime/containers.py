@@ -87,7 +87,7 @@ class Containers:
             if container.process or id not in self.all:
                 return
             spec, image = container.config.spec, self.images.get(container.config.image_digest)
-            endpoint = await self.network.acquire()
+            endpoint = await self.network.acquire(container.config)
             resources.push_async_callback(self.network.release, spec.name, endpoint)
             await self.network.publish(spec.name, endpoint.address, spec.ports)
             resources.push_async_callback(self.cgroups.remove, id)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 
+from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.network import firewall, veth
@@ -36,9 +37,9 @@ class Network(Surroundings):
         firewall.run(firewall.TABLE.format(table=self.table, prefix=self.prefix), *self.more_rules(live))
         await self.settle(live)
 
-    async def acquire(self) -> Endpoint:
+    async def acquire(self, config: ContainerConfig) -> Endpoint:
         """An endpoint for a new container: its namespace is ready to be joined."""
-        return self.made_ahead() or await self.make()
+        return await self.given(config) or await self.make()
 
     async def make(self) -> Endpoint:
         """A namespace with the next address."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.network import firewall, harden, kinds, outside, pool
+from tinyo_runtime.network import clusters, firewall, harden, kinds, outside, pool
 from tinyo_runtime.network.ports import Ports
 from tinyo_runtime.network.ready import Ready
 from tinyo_runtime.network.veth import Endpoint
@@ -31,6 +32,7 @@ class Adopted:
     address: str
     interface: str
     ports: Sequence[Port]
+    config: ContainerConfig
 
 
 class Surroundings:
@@ -48,8 +50,11 @@ class Surroundings:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._run = settings, Path(settings.run)
+        if settings.metadata not in ("closed", "open"):
+            raise SystemExit(f"metadata {settings.metadata!r}: it is closed or open")
         self._ports = Ports()
         self._ready = Ready(self.make, int(settings.ready))
+        self._clusters = clusters.Clusters(settings.instance)
 
     def claim_pool(self) -> None:
         """Chooses the pool as the settings and the host's routes have it."""
@@ -57,8 +62,10 @@ class Surroundings:
 
     def more_rules(self, live: Sequence[Adopted]) -> Iterator[str]:
         """What stands in the table besides, and what the containers publish that live."""
-        for rules in (kinds.RULES, outside.RULES, harden.RULES):
+        metadata = harden.METADATA if self._settings.metadata == "closed" else ""
+        for rules in (kinds.RULES, outside.RULES, harden.RULES, metadata, clusters.RULES):
             yield rules.format(table=self.table, prefix=self.prefix, pool=self.pool)
+        yield from self._clusters.known((adopted.config.cluster, adopted.interface) for adopted in live)
         for adopted in live:
             yield from firewall.elements("add", self.table, adopted.address, adopted.ports)
 
@@ -81,9 +88,15 @@ class Surroundings:
         """The endpoint of a container that lived before: its namespace is its own."""
         return Endpoint(-1, adopted.address, adopted.interface)
 
-    def made_ahead(self) -> Endpoint | None:
-        """An endpoint that is ready."""
-        return self._ready.take()
+    async def given(self, config: ContainerConfig) -> Endpoint:
+        """An endpoint for a container, made ahead if there is one."""
+        endpoint = self._ready.take() or await self.make()
+        try:
+            self._clusters.join(config.cluster, endpoint.interface)
+        except BaseException:
+            await self.taken.pop(endpoint.address).aclose()
+            raise
+        return endpoint
 
     async def reserve(self, name: str, address: str, ports: Sequence[Port]) -> None:
         """Takes ports of the host for a container, until its address is given back. PORT_IN_USE."""
