@@ -16,6 +16,7 @@ from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.network import clusters, firewall, harden, kinds, outside, pool
+from tinyo_runtime.network.names import Names
 from tinyo_runtime.network.ports import Ports
 from tinyo_runtime.network.ready import Ready
 from tinyo_runtime.network.veth import Endpoint
@@ -54,7 +55,7 @@ class Surroundings:
             raise SystemExit(f"metadata {settings.metadata!r}: it is closed or open")
         self._ports = Ports()
         self._ready = Ready(self.make, int(settings.ready))
-        self._clusters = clusters.Clusters(settings.instance)
+        self._clusters, self._names = clusters.Clusters(settings.instance), Names(self._run)
 
     def claim_pool(self) -> None:
         """Chooses the pool as the settings and the host's routes have it."""
@@ -65,6 +66,7 @@ class Surroundings:
         metadata = harden.METADATA if self._settings.metadata == "closed" else ""
         for rules in (kinds.RULES, outside.RULES, harden.RULES, metadata, clusters.RULES):
             yield rules.format(table=self.table, prefix=self.prefix, pool=self.pool)
+        yield self._names.rules(self.table, self.prefix, self.pool)
         yield from self._clusters.known((adopted.config.cluster, adopted.interface) for adopted in live)
         for adopted in live:
             yield from firewall.elements("add", self.table, adopted.address, adopted.ports)
@@ -76,6 +78,7 @@ class Surroundings:
         outside.open(self._run / "forwarding", self.prefix)
         for adopted in live:
             undo = self.taken[adopted.address] = AsyncExitStack()
+            undo.enter_context(self._names.known(adopted.config, adopted.address))
             try:
                 await self.reserve(adopted.name, adopted.address, adopted.ports)
             except TinyoError as error:
@@ -83,6 +86,7 @@ class Surroundings:
             undo.callback(
                 firewall.run, *firewall.elements("delete", self.table, adopted.address, adopted.ports)
             )
+        await self._names.open()
 
     def endpoint(self, adopted: Adopted) -> Endpoint:
         """The endpoint of a container that lived before: its namespace is its own."""
@@ -93,6 +97,7 @@ class Surroundings:
         endpoint = self._ready.take() or await self.make()
         try:
             self._clusters.join(config.cluster, endpoint.interface)
+            self.taken[endpoint.address].enter_context(self._names.known(config, endpoint.address))
         except BaseException:
             await self.taken.pop(endpoint.address).aclose()
             raise
@@ -108,6 +113,7 @@ class Surroundings:
         for endpoint in await self._ready.close():
             await self.taken.pop(endpoint.address).aclose()
         await self._ports.close()
+        await self._names.close(remove=remove)
         if remove:
             outside.close(self._run / "forwarding", self.prefix)
             pool.give_up(self.pool, self._run / "pool")
