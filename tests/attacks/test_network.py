@@ -79,6 +79,7 @@ def test_metadata_of_the_machine_are_closed(lan: InLan) -> None:
             await lan.network.open([])
             if allowed == "open":
                 assert await lan.ask("169.254.169.254", port, of=web.netns) == f"cloud to {web.address}"
+                await lan.network.close(remove=False)
             else:
                 await lan.silent("169.254.169.254", port, of=web.netns)
 
@@ -124,7 +125,7 @@ def test_clusters_stay_apart_across_a_restart(lan: InLan) -> None:
     async def check(lan: Lan) -> None:
         await lan.container("first", cluster="first")
         web, other = await lan.container("web", cluster="shop"), await lan.container("other", cluster="bank")
-        lan.endpoints.pop("first")
+        await lan.network.release("first", lan.endpoints.pop("first"))
         await lan.network.close(remove=False)
         lan.network = lan.make()
         await lan.network.open([lan.adopted("other", other, "bank"), lan.adopted("web", web, "shop")])
@@ -132,6 +133,9 @@ def test_clusters_stay_apart_across_a_restart(lan: InLan) -> None:
         assert await lan.ask(other.address, 80, of=friend.netns) == f"other to {friend.address}"
         await lan.silent(web.address, 80, of=friend.netns)
         await lan.silent(web.address, 80, of=other.netns)
+        third = await lan.container("third", cluster="third")
+        for endpoint in (web, other):
+            await lan.silent(endpoint.address, 80, of=third.netns)
 
     lan(check)
 

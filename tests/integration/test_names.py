@@ -38,8 +38,14 @@ def asks(netns: int, data: bytes, *, over: str = "udp", patience: float = 10) ->
         asking.settimeout(patience)
         asking.connect(("169.254.1.1", 53))
         if over == "udp":
-            asking.send(data)
-            return asking.recv(1 << 16)
+            asking.settimeout(1)
+            for _ in range(
+                int(patience)
+            ):  # as resolvers do: an interface that is new loses what comes too early
+                asking.send(data)
+                with contextlib.suppress(TimeoutError):
+                    return asking.recv(1 << 16)
+            raise TimeoutError
         asking.sendall(struct.pack("!H", len(data)) + data)
         with asking.makefile("rb") as answers:
             return answers.read(*struct.unpack("!H", answers.read(2)))

@@ -14,6 +14,7 @@ containers, host and neighbour in one process.
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import secrets
 import socket
@@ -187,6 +188,7 @@ class Lan:
         await self.open.aclose()
         await self.release()
         await self.network.close(remove=True)
+        gc.collect()  # what is only held by networks of before a restart ends with them
 
     def destroy(self) -> None:
         ip(f"link del {self.wire}")

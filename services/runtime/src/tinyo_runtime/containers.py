@@ -89,7 +89,8 @@ class Containers:
             spec, image = container.config.spec, self.images.get(container.config.image_digest)
             endpoint = await self.network.acquire(container.config)
             resources.push_async_callback(self.network.release, spec.name, endpoint)
-            await self.network.publish(spec.name, endpoint.address, spec.ports)
+            if spec.ports:
+                await self.network.publish(spec.name, endpoint.address, spec.ports)
             resources.push_async_callback(self.cgroups.remove, id)
             self.cgroups.make(id)
             mounts = [*sources.prepare(container.folder, container.config, endpoint.address), *spec.mounts]

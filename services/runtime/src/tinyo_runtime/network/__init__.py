@@ -27,8 +27,8 @@ class Network(Surroundings):
         super().__init__(settings)
         self.table, self.prefix = settings.instance, settings.prefix
         self.pool = IPv4Network("10.77.0.0/16")
-        #: Addresses that somebody has, each with what gives back all that belongs to it.
-        self.taken: dict[str, AsyncExitStack] = {}
+        #: Addresses (or endpoints without one) that somebody has, each with what gives back all that belongs to it.
+        self.taken: dict[str | Endpoint, AsyncExitStack] = {}
 
     async def open(self, live: Sequence[Adopted]) -> None:
         """Makes the table, with the containers that live already."""
@@ -59,7 +59,7 @@ class Network(Surroundings):
     async def release(self, name: str, endpoint: Endpoint) -> None:
         """Undoes `publish` and `acquire`. The kernel takes the namespace apart in its own time (deleting the
         interface here would wait 30 ms for it)."""
-        await self.taken.pop(endpoint.address, AsyncExitStack()).aclose()
+        await self.taken.pop(endpoint.address or endpoint, AsyncExitStack()).aclose()
 
     async def close(self, *, remove: bool) -> None:
         """Ends; with `remove` nothing of the instance is left in the kernel."""

@@ -4,6 +4,7 @@ A pool of addresses that is claimed, rules that keep everybody in their place, p
 endpoints that are made ahead of need, and containers that lived before this runtime did.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.network import clusters, firewall, harden, kinds, outside, pool
+from tinyo_runtime.network import clusters, firewall, harden, kinds, others, outside, pool
 from tinyo_runtime.network.names import Names
 from tinyo_runtime.network.ports import Ports
 from tinyo_runtime.network.ready import Ready
@@ -36,6 +37,11 @@ class Adopted:
     config: ContainerConfig
 
 
+def addressed(adopted: Adopted) -> bool:
+    """Whether it has an address of its own."""
+    return bool(adopted.address)
+
+
 class Surroundings:
     """What `Network` calls, in the order in which it does."""
 
@@ -43,7 +49,7 @@ class Surroundings:
     prefix: str
     pool: IPv4Network
     addresses: Iterator[IPv4Address]
-    taken: dict[str, AsyncExitStack]
+    taken: dict[str | Endpoint, AsyncExitStack]
 
     async def make(self) -> Endpoint:
         """An endpoint with the next address."""
@@ -55,7 +61,7 @@ class Surroundings:
             raise SystemExit(f"metadata {settings.metadata!r}: it is closed or open")
         self._ports = Ports()
         self._ready = Ready(self.make, int(settings.ready))
-        self._clusters, self._names = clusters.Clusters(settings.instance), Names(self._run)
+        self._clusters, self._names = clusters.Clusters(settings.instance, settings.prefix), Names(self._run)
 
     def claim_pool(self) -> None:
         """Chooses the pool as the settings and the host's routes have it."""
@@ -67,8 +73,10 @@ class Surroundings:
         for rules in (kinds.RULES, outside.RULES, harden.RULES, metadata, clusters.RULES):
             yield rules.format(table=self.table, prefix=self.prefix, pool=self.pool)
         yield self._names.rules(self.table, self.prefix, self.pool)
-        yield from self._clusters.known((adopted.config.cluster, adopted.interface) for adopted in live)
-        for adopted in live:
+        yield from self._clusters.known(
+            (adopted.config.cluster, adopted.interface) for adopted in filter(addressed, live)
+        )
+        for adopted in filter(addressed, live):
             yield from firewall.elements("add", self.table, adopted.address, adopted.ports)
 
     async def settle(self, live: Sequence[Adopted]) -> None:
@@ -76,8 +84,9 @@ class Surroundings:
         is no reason not to start: nftables leads its packets to the container all the same."""
         self.addresses = pool.Addresses(self.pool, self.prefix, self.taken, self.addresses)
         outside.open(self._run / "forwarding", self.prefix)
-        for adopted in live:
+        for adopted in filter(addressed, live):
             undo = self.taken[adopted.address] = AsyncExitStack()
+            undo.callback(self._clusters.leave, adopted.config.cluster)
             undo.enter_context(self._names.known(adopted.config, adopted.address))
             try:
                 await self.reserve(adopted.name, adopted.address, adopted.ports)
@@ -93,10 +102,17 @@ class Surroundings:
         return Endpoint(-1, adopted.address, adopted.interface)
 
     async def given(self, config: ContainerConfig) -> Endpoint:
-        """An endpoint for a container, made ahead if there is one."""
+        """An endpoint for a container, made ahead if there is one; without an address on a network of others."""
+        if config.spec.network.kind:
+            netns = await asyncio.to_thread(others.opened, config.spec.network)
+            endpoint = Endpoint(netns.fileno(), "", "")
+            self.taken[endpoint] = AsyncExitStack()
+            self.taken[endpoint].callback(netns.close)
+            return endpoint
         endpoint = self._ready.take() or await self.make()
         try:
             self._clusters.join(config.cluster, endpoint.interface)
+            self.taken[endpoint.address].callback(self._clusters.leave, config.cluster)
             self.taken[endpoint.address].enter_context(self._names.known(config, endpoint.address))
         except BaseException:
             await self.taken.pop(endpoint.address).aclose()

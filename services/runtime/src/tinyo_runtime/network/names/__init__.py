@@ -7,11 +7,9 @@ that is not its own, so the sender says who asks and which names are its busines
 import asyncio
 import struct
 from collections import Counter
-from collections.abc import Coroutine
 from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
 from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 
