@@ -10,7 +10,7 @@ import pytest
 from tests.support.clean import assert_clean, snapshot
 from tests.support.registry import registry
 
-pytest_plugins = ["tests.support.box", "tests.support.cover"]
+pytest_plugins = ["tests.support.box", "tests.support.cover", "tests.support.lan"]
 
 PR_SET_CHILD_SUBREAPER = 36
 HERE = Path(__file__).parent

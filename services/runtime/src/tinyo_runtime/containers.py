@@ -87,12 +87,13 @@ class Containers:
             if container.process or id not in self.all:
                 return
             spec, image = container.config.spec, self.images.get(container.config.image_digest)
-            endpoint = await self.network.acquire()
+            endpoint = await self.network.acquire(container.config)
             resources.push_async_callback(self.network.release, spec.name, endpoint)
-            await self.network.publish(spec.name, endpoint.address, spec.ports)
+            if spec.ports:
+                await self.network.publish(spec.name, endpoint.address, spec.ports)
             resources.push_async_callback(self.cgroups.remove, id)
             self.cgroups.make(id)
-            mounts = [*sources.prepare(container.folder, spec, endpoint.address), *spec.mounts]
+            mounts = [*sources.prepare(container.folder, container.config, endpoint.address), *spec.mounts]
             with rootfs.opened(mounts) as opened, self.cgroups.opened(id) as joined:
                 fds = [endpoint.netns, *joined, *(fd for _, fd, _ in opened)]
                 plan = process_plan(spec, image) | {"id": id, "hostname": spec.name, "netns": 0}

@@ -27,10 +27,10 @@ def not_found(id: str) -> TinyoError:
     return TinyoError(grpc.StatusCode.NOT_FOUND, "CONTAINER_NOT_FOUND", message, {"name": id})
 
 
-def not_running(name: str) -> TinyoError:
+def not_running(name: str, field: str = "") -> TinyoError:
     """CONTAINER_NOT_RUNNING."""
     message = f"container {name!r} is not running: start it first"
-    return TinyoError(FAILED, "CONTAINER_NOT_RUNNING", message, {"name": name})
+    return TinyoError(FAILED, "CONTAINER_NOT_RUNNING", message, {"name": name}, field)
 
 
 def never_started(name: str) -> TinyoError:

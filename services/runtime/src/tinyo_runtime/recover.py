@@ -51,8 +51,9 @@ class Earlier:
 
 def adopted(record: BootRecord) -> Adopted:
     """What the network has to know of a container."""
-    spec = record.state.config.spec
-    return Adopted(spec.name, record.state.address, record.interface, list(spec.ports))
+    config = record.state.config
+    ports = list(config.spec.ports)
+    return Adopted(config.spec.name, record.state.address, record.interface, ports, config)
 
 
 def resume(containers: Containers, record: BootRecord) -> None:

@@ -23,6 +23,8 @@ class Settings(marks.Marks):
     run: str
     #: Containers get their addresses from here; "auto" takes the first free /16 from 10.77.0.0 on.
     pool: str = "auto"
+    #: Whether containers reach 169.254.169.254, where clouds tell machines their secrets: "closed" or "open".
+    metadata: str = "closed"
     #: Network namespaces that are made ahead of need; 0: nothing is, nor is the next container's process.
     ready: str = "4"
     #: Registries that are spoken to without TLS, "host" or "host:port", separated by commas.

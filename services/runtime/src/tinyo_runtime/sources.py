@@ -3,34 +3,31 @@
 import os
 from pathlib import Path
 
-from tinyo.v1.container_pb2 import ContainerSpec, Mount
+from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
+from tinyo.v1.container_pb2 import Mount
 
 from tinyo_runtime import failures
+from tinyo_runtime.network.names import files
 
 
-def prepare(folder: Path, spec: ContainerSpec, address: str) -> list[Mount]:
+def prepare(folder: Path, config: ContainerConfig, address: str) -> list[Mount]:
     """Makes what a mount says `create` of; writes /etc/hostname, /etc/hosts and /etc/resolv.conf, and gives
     the mounts that show them. What the Statefile mounts there lies above.
 
     Raises TinyoError MOUNT_SOURCE_MISSING for a source that is not there.
     """
+    spec = config.spec
     for index, mount in enumerate(spec.mounts):
         if mount.create:
             os.makedirs(mount.source, exist_ok=True)
         elif not os.path.exists(mount.source):
             raise failures.source_missing(index, mount.source)
-    resolv = Path("/etc/resolv.conf")
-    resolvers = [
-        line
-        for line in (resolv.read_text(errors="replace").splitlines() if resolv.exists() else [])
-        if not line.startswith(("nameserver 127.", "nameserver ::1"))  # the host's own, out of reach
-    ]
-    files = {
+    texts = {
         "hostname": f"{spec.name}\n",
-        "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n{address}\t{spec.name}\n",
-        "resolv.conf": "\n".join(resolvers) + "\n",
+        "hosts": files.hosts(spec, address),
+        "resolv.conf": files.resolv_conf(config),
     }
     (folder / "etc").mkdir(exist_ok=True)
-    for name, text in files.items():
+    for name, text in texts.items():
         (folder / "etc" / name).write_text(text)
-    return [Mount(source=str(folder / "etc" / name), target=f"/etc/{name}") for name in files]
+    return [Mount(source=str(folder / "etc" / name), target=f"/etc/{name}") for name in texts]

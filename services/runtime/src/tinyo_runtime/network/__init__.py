@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 
+from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.network import firewall, veth
@@ -26,8 +27,8 @@ class Network(Surroundings):
         super().__init__(settings)
         self.table, self.prefix = settings.instance, settings.prefix
         self.pool = IPv4Network("10.77.0.0/16")
-        #: Addresses that somebody has, each with what gives back all that belongs to it.
-        self.taken: dict[str, AsyncExitStack] = {}
+        #: Addresses (or endpoints without one) that somebody has, each with what gives back all that belongs to it.
+        self.taken: dict[str | Endpoint, AsyncExitStack] = {}
 
     async def open(self, live: Sequence[Adopted]) -> None:
         """Makes the table, with the containers that live already."""
@@ -36,9 +37,9 @@ class Network(Surroundings):
         firewall.run(firewall.TABLE.format(table=self.table, prefix=self.prefix), *self.more_rules(live))
         await self.settle(live)
 
-    async def acquire(self) -> Endpoint:
+    async def acquire(self, config: ContainerConfig) -> Endpoint:
         """An endpoint for a new container: its namespace is ready to be joined."""
-        return self.made_ahead() or await self.make()
+        return await self.given(config) or await self.make()
 
     async def make(self) -> Endpoint:
         """A namespace with the next address."""
@@ -58,7 +59,7 @@ class Network(Surroundings):
     async def release(self, name: str, endpoint: Endpoint) -> None:
         """Undoes `publish` and `acquire`. The kernel takes the namespace apart in its own time (deleting the
         interface here would wait 30 ms for it)."""
-        await self.taken.pop(endpoint.address, AsyncExitStack()).aclose()
+        await self.taken.pop(endpoint.address or endpoint, AsyncExitStack()).aclose()
 
     async def close(self, *, remove: bool) -> None:
         """Ends; with `remove` nothing of the instance is left in the kernel."""

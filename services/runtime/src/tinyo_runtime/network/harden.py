@@ -8,21 +8,25 @@ IFF_NOARP, IFLA_ADDRESS, IFLA_AF_SPEC = 0x80, 1, 26
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, b"\1"
 
 #: Nobody reaches the host's loopback from outside, although veths route it (CVE-2020-8558). Nobody sends
-#: from an address that is not routed to where they are, which is any but their own. The metadata of a
-#: cloud's machine is none of a container's business. From outside, only what is published is reached.
+#: from an address that is not routed to where they are, which is any but their own. From outside, only what
+#: is published is reached.
 RULES = """
 table ip {table} {{
   chain before {{
     type filter hook prerouting priority raw
     iifname != "lo" ip daddr 127.0.0.0/8 drop
     iifname "{prefix}*" fib saddr . iif oif missing drop
-    iifname "{prefix}*" ip daddr 169.254.169.254 drop
   }}
   chain through {{
     type filter hook forward priority filter
-    iifname != "{prefix}*" oifname "{prefix}*" ct state new ct status & dnat == 0 drop
+    iifname != "{prefix}*" oifname "{prefix}*" ct state != {{ established, related }} ct status & dnat == 0 drop
   }}
 }}
+"""
+
+#: What a cloud tells its machines about themselves, keys included, is none of a container's business.
+METADATA = """
+add rule ip {table} before iifname "{prefix}*" ip daddr 169.254.169.254 drop
 """
 
 

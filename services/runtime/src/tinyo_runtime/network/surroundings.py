@@ -4,6 +4,7 @@ A pool of addresses that is claimed, rules that keep everybody in their place, p
 endpoints that are made ahead of need, and containers that lived before this runtime did.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.network import firewall, harden, kinds, outside, pool
+from tinyo_runtime.network import clusters, firewall, harden, kinds, others, outside, pool
+from tinyo_runtime.network.names import Names
 from tinyo_runtime.network.ports import Ports
 from tinyo_runtime.network.ready import Ready
 from tinyo_runtime.network.veth import Endpoint
@@ -31,6 +34,12 @@ class Adopted:
     address: str
     interface: str
     ports: Sequence[Port]
+    config: ContainerConfig
+
+
+def addressed(adopted: Adopted) -> bool:
+    """Whether it has an address of its own."""
+    return bool(adopted.address)
 
 
 class Surroundings:
@@ -40,7 +49,7 @@ class Surroundings:
     prefix: str
     pool: IPv4Network
     addresses: Iterator[IPv4Address]
-    taken: dict[str, AsyncExitStack]
+    taken: dict[str | Endpoint, AsyncExitStack]
 
     async def make(self) -> Endpoint:
         """An endpoint with the next address."""
@@ -48,8 +57,11 @@ class Surroundings:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._run = settings, Path(settings.run)
+        if settings.metadata not in ("closed", "open"):
+            raise SystemExit(f"metadata {settings.metadata!r}: it is closed or open")
         self._ports = Ports()
         self._ready = Ready(self.make, int(settings.ready))
+        self._clusters, self._names = clusters.Clusters(settings.instance, settings.prefix), Names(self._run)
 
     def claim_pool(self) -> None:
         """Chooses the pool as the settings and the host's routes have it."""
@@ -57,9 +69,14 @@ class Surroundings:
 
     def more_rules(self, live: Sequence[Adopted]) -> Iterator[str]:
         """What stands in the table besides, and what the containers publish that live."""
-        for rules in (kinds.RULES, outside.RULES, harden.RULES):
+        metadata = harden.METADATA if self._settings.metadata == "closed" else ""
+        for rules in (kinds.RULES, outside.RULES, harden.RULES, metadata, clusters.RULES):
             yield rules.format(table=self.table, prefix=self.prefix, pool=self.pool)
-        for adopted in live:
+        yield self._names.rules(self.table, self.prefix, self.pool)
+        yield from self._clusters.known(
+            (adopted.config.cluster, adopted.interface) for adopted in filter(addressed, live)
+        )
+        for adopted in filter(addressed, live):
             yield from firewall.elements("add", self.table, adopted.address, adopted.ports)
 
     async def settle(self, live: Sequence[Adopted]) -> None:
@@ -67,8 +84,10 @@ class Surroundings:
         is no reason not to start: nftables leads its packets to the container all the same."""
         self.addresses = pool.Addresses(self.pool, self.prefix, self.taken, self.addresses)
         outside.open(self._run / "forwarding", self.prefix)
-        for adopted in live:
+        for adopted in filter(addressed, live):
             undo = self.taken[adopted.address] = AsyncExitStack()
+            undo.callback(self._clusters.leave, adopted.config.cluster)
+            undo.enter_context(self._names.known(adopted.config, adopted.address))
             try:
                 await self.reserve(adopted.name, adopted.address, adopted.ports)
             except TinyoError as error:
@@ -76,14 +95,29 @@ class Surroundings:
             undo.callback(
                 firewall.run, *firewall.elements("delete", self.table, adopted.address, adopted.ports)
             )
+        await self._names.open()
 
     def endpoint(self, adopted: Adopted) -> Endpoint:
         """The endpoint of a container that lived before: its namespace is its own."""
         return Endpoint(-1, adopted.address, adopted.interface)
 
-    def made_ahead(self) -> Endpoint | None:
-        """An endpoint that is ready."""
-        return self._ready.take()
+    async def given(self, config: ContainerConfig) -> Endpoint:
+        """An endpoint for a container, made ahead if there is one; without an address on a network of others."""
+        if config.spec.network.kind:
+            netns = await asyncio.to_thread(others.opened, config.spec.network)
+            endpoint = Endpoint(netns.fileno(), "", "")
+            self.taken[endpoint] = AsyncExitStack()
+            self.taken[endpoint].callback(netns.close)
+            return endpoint
+        endpoint = self._ready.take() or await self.make()
+        try:
+            self._clusters.join(config.cluster, endpoint.interface)
+            self.taken[endpoint.address].callback(self._clusters.leave, config.cluster)
+            self.taken[endpoint.address].enter_context(self._names.known(config, endpoint.address))
+        except BaseException:
+            await self.taken.pop(endpoint.address).aclose()
+            raise
+        return endpoint
 
     async def reserve(self, name: str, address: str, ports: Sequence[Port]) -> None:
         """Takes ports of the host for a container, until its address is given back. PORT_IN_USE."""
@@ -95,6 +129,7 @@ class Surroundings:
         for endpoint in await self._ready.close():
             await self.taken.pop(endpoint.address).aclose()
         await self._ports.close()
+        await self._names.close(remove=remove)
         if remove:
             outside.close(self._run / "forwarding", self.prefix)
             pool.give_up(self.pool, self._run / "pool")

@@ -1,0 +1,106 @@
+"""Clusters do not reach each other: each has a number, which is the group of its containers' interfaces.
+
+The kernel keeps the number with the interface, so that it needs no record here and goes with the container. A packet
+may go from one container to another when the pair of their groups is in a set, whatever the number of containers.
+"""
+
+import errno
+import socket
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from tinyo_runtime.network import firewall
+from tinyo_runtime.network import netlink as nl
+
+RTM_GETLINK, IFLA_GROUP = 18, 27
+
+#: What was led to a published port comes as from anywhere else.
+RULES = """
+table ip {table} {{
+  set joined {{ typeof iifgroup . oifgroup; }}
+}}
+add rule ip {table} through iifname "{prefix}*" oifname "{prefix}*" ct state != {{ established, related }} \
+ct status & dnat == 0 iifgroup . oifgroup != @joined drop
+"""
+
+
+class Clusters:
+    """Numbers of clusters, from 1 on; 0 is the group of an interface that has no container yet."""
+
+    def __init__(self, table: str, prefix: str) -> None:
+        self._table, self._prefix = table, prefix
+        self._numbers: dict[str, int] = {}
+        self._members = Counter[str]()
+        self._last = 0
+
+    def known(self, interfaces: Iterable[tuple[str, str]]) -> Iterator[str]:
+        """Learns the numbers from interfaces that are there already, (cluster, name) of each; gives the commands that
+        let each cluster reach itself. An interface of a runtime that knew no clusters gets its group now."""
+        interfaces = list(interfaces)
+        groups = dict(_groups(self._prefix))
+        # Also of those that no container has any more: one that joined its network may be on it still.
+        self._last = max(groups.values(), default=0)
+        for cluster, interface in interfaces:
+            if groups.get(interface):
+                self._numbers.setdefault(cluster, groups[interface])
+        for cluster, interface in interfaces:
+            self._members[cluster] += 1
+            with suppress(OSError):  # it has ended
+                _set_group(interface, self._number(cluster))
+        yield from (self._element("add", cluster) for cluster in self._members)
+
+    def join(self, cluster: str, interface: str) -> None:
+        """An interface belongs to a cluster from now on."""
+        number = self._number(cluster)
+        if not self._members[cluster]:
+            firewall.run(self._element("add", cluster))
+        self._members[cluster] += 1
+        _set_group(interface, number)
+
+    def leave(self, cluster: str) -> None:
+        """Undoes `join`, or what made one known. The number stays the cluster's."""
+        self._members[cluster] -= 1
+        if not self._members[cluster]:
+            del self._members[cluster]
+            firewall.run(self._element("delete", cluster))
+
+    def _number(self, cluster: str) -> int:
+        if cluster not in self._numbers:
+            self._last += 1
+            self._numbers[cluster] = self._last
+        return self._numbers[cluster]
+
+    def _element(self, verb: str, cluster: str) -> str:
+        number = self._numbers[cluster]
+        return f"{verb} element ip {self._table} joined {{ {number} . {number} }}"
+
+
+def _groups(prefix: str) -> Iterator[tuple[str, int]]:
+    """Our interfaces, each with its group."""
+    for index, name in socket.if_nameindex():
+        if name.startswith(prefix):
+            with suppress(OSError):  # it has ended
+                yield name, _group(index)
+
+
+def _group(index: int) -> int:
+    """The group of an interface. (/sys/class/net has it too, of the network namespace that /sys was mounted in.)"""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
+        netlink.send(nl.message(RTM_GETLINK, nl.link(index), flags=0))
+        said = netlink.recv(1 << 16)
+    length, kind = struct.unpack_from("IH", said)
+    place = 16 + 16  # struct nlmsghdr and struct ifinfomsg, then attributes
+    while kind == nl.RTM_NEWLINK and place + 4 <= length:
+        size, name = struct.unpack_from("HH", said, place)
+        if name == IFLA_GROUP:
+            return int(struct.unpack_from("I", said, place + 4)[0])
+        place += max(4, size + -size % 4)
+    raise OSError(errno.ENODEV, "no group", f"interface {index}")
+
+
+def _set_group(interface: str, number: int) -> None:
+    name = nl.attribute(nl.IFLA_IFNAME, interface.encode())
+    group = nl.attribute(IFLA_GROUP, struct.pack("I", number))
+    nl.request(nl.message(nl.RTM_SETLINK, nl.link(), name, group, flags=0))
