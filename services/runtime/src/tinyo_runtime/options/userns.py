@@ -1,0 +1,160 @@
+"""User namespaces: root of a container is nobody on the host (docs/decisions/0018-user-namespaces.md).
+
+Whether a container has one is decided at its first start, and stays so: the files of its own belong to its range of
+ids. Layers and mounts are mapped to it: what root of the host owns there is root's of the container.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyo.v1 import userns_pb2 as v1
+
+from tinyo_runtime import failures
+from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.options import ranges
+from tinyo_runtime.spawnclient import News, SpawnClient
+from tinyo_runtime.spawner import syscalls, userns
+
+if TYPE_CHECKING:
+    from tinyo_runtime.options import Start
+
+#: Since then overlayfs takes layers that are mapped.
+KERNEL = (5, 19)
+
+
+async def part(start: "Start") -> None:
+    """Must come after all others: it maps the mounts of the plan. Raises TinyoError."""
+    if start.joins:
+        if first := _first_of(start.container.state.pid):
+            start.plan["userns"] = {"namespace": start.plan["container"], "first": first}
+        return
+    upper, settings = start.container.folder / "upper", start.containers.settings
+    first, asked = userns.recorded(upper), start.spec.userns
+    if not first:
+        wanted = settings.userns.lower() == "true" and not (upper.parent / "work/work").exists()
+        if asked == v1.USER_NAMESPACE_OFF or (not asked and not wanted):
+            return
+        first = ranges.pool(settings.userns_ids, settings.instance, start.containers.folder).take(upper)
+        if not first:
+            raise _impossible(f"no ids are left in userns_ids {settings.userns_ids!r}")
+    namespace = await _made(start.containers.spawner, first)
+    start.opened.append(namespace)
+    if not asked and not userns.recorded(upper) and (missing := _obstacle(start, namespace)):
+        start.said["userns"] = v1.UserNamespaceStatus(missing=missing)
+        return
+    layers = _map(start, namespace)
+    if not userns.recorded(upper):
+        ranges.remember(upper, first)
+        ranges.give(upper, first)
+    home = os.stat("/proc/self/ns/net").st_ino
+    start.plan |= {name: str(upper.with_name(name)) for name in ("upper", "work")}
+    start.plan["userns"] = {
+        "namespace": start.hand(os.dup(namespace)),
+        "first": first,
+        "ids": userns.IDS,
+        "layers": start.hand(layers),
+        "own_network": os.fstat(start.fds[start.plan["netns"]]).st_ino != home,
+    }
+    start.said["userns"] = v1.UserNamespaceStatus(first_id=first, ids=userns.IDS)
+
+
+async def _made(spawner: "SpawnClient", first: int) -> int:
+    """A namespace with these ids. Raises TinyoError."""
+    id = f"userns.{first}"
+    news = spawner.news[id] = News()
+    try:
+        spawner.send({"op": "userns", "id": id, "inside": 0, "outside": first, "ids": userns.IDS})
+        message, fds = await news.get()
+    finally:
+        spawner.news.pop(id, None)
+    if message["op"] == "failed":
+        number = message["errno"]
+        raise _impossible(f"{message['step']}: {os.strerror(number) if number else message['object']}")
+    return fds[0]
+
+
+def _first_of(pid: int) -> int:
+    """What root of a running container is on the host, as the kernel says; 0 without a namespace of its own."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended, which joining it will tell
+        return int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
+    return 0
+
+
+def _mapped(path: str, namespace: int, flags: int = syscalls.AT_RECURSIVE) -> int:
+    """A copy of the mount at a path, mapped, attached nowhere."""
+    fd = syscalls.open_tree(syscalls.AT_FDCWD, path, flags)
+    try:
+        userns.map_ids(fd, namespace, path, flags)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _map(start: "Start", namespace: int) -> int:
+    """Maps what the plan mounts, and gives the mount of the layers, mapped. Raises TinyoError that names the mount and
+    the file system."""
+    for target, index, _ in start.plan["mounts"]:
+        try:
+            userns.map_ids(start.fds[index], namespace, target)
+        except OSError as error:
+            for number, mount in enumerate(start.spec.mounts):
+                if mount.target == target:
+                    why = _culprit(mount.source, namespace) or error.strerror
+                    raise _impossible(f"mount {mount.source}: {why}", f"mounts[{number}].source") from None
+            raise _impossible(f"mount {target}: {error.strerror}") from None
+    try:
+        return _mapped(start.plan["layers_dir"], namespace, 0)
+    except OSError as error:
+        why = _culprit(start.plan["layers_dir"], namespace) or f"{error.strerror}"
+        raise _impossible(f"the images' layers: {why}") from None
+
+
+def _obstacle(start: "Start", namespace: int) -> str:
+    """Why it cannot be; nothing when it can."""
+    release = os.uname().release
+    if tuple(map(int, release.split("-")[0].split(".")[:2])) < KERNEL:
+        return f"Linux {release} is older than {'.'.join(map(str, KERNEL))}"
+    for source in (start.plan["layers_dir"], *(mount.source for mount in start.spec.mounts)):
+        if why := _culprit(source, namespace):
+            return f"mount {source}: {why}"
+    return ""
+
+
+def _culprit(source: str, namespace: int) -> str:
+    """Which of the mounts at and below a path cannot be mapped; nothing when all can."""
+    try:
+        os.close(_mapped(source, namespace))
+        return ""
+    except OSError as error:
+        why = f"{error.strerror}"
+    for place, kind in _mounts(os.path.realpath(source)):
+        try:
+            os.close(_mapped(place, namespace, 0))
+        except OSError:
+            return f"{kind} at {place} cannot be mapped to a user namespace"
+    return why
+
+
+def _mounts(path: str) -> Iterator[tuple[str, str]]:
+    """Where, and of what kind, the mount that a path is on and all below it are (proc_pid_mountinfo(5))."""
+    around, below = ("/", ""), []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        place = os.fsdecode(os.fsencode(before.split()[4]).decode("unicode_escape").encode("latin-1"))
+        kind = after.split()[0]
+        if path == place or path.startswith(place.rstrip("/") + "/"):
+            around = (place, kind) if len(place) >= len(around[0]) else around
+        elif place.startswith(path.rstrip("/") + "/"):
+            below.append((place, kind))
+    yield path, around[1]
+    yield from below
+
+
+def _impossible(why: str, field: str = "userns") -> TinyoError:
+    """USERNS_IMPOSSIBLE."""
+    message = f"the container cannot have a user namespace: {why}; without one (`userns: false`) it can run"
+    return TinyoError(failures.FAILED, "USERNS_IMPOSSIBLE", message, {"why": why}, field)
