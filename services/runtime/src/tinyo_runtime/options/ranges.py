@@ -5,6 +5,7 @@ The range is remembered where it matters, on the container's writable layer, who
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +18,8 @@ FILES = ("/etc/subuid", "/etc/subgid")
 #: What "auto" stands for: a range of ids that systemd, too, leaves to containers, for the instance "tinyo"; others
 #: get a smaller part of what follows, by their name.
 FIRST, OWN, OTHERS, PARTS = 0x30000000, 0x10000000, 0x01000000, 48
+#: Access control lists, and the tags of their entries that name somebody: ACL_USER, ACL_GROUP.
+_ACLS, _NAMED = {"system.posix_acl_access", "system.posix_acl_default"}, (2, 8)
 #: No id is larger: net.ipv4.ping_group_range ends there.
 LAST = (1 << 31) - 1
 
@@ -104,9 +107,19 @@ def others() -> Iterator[tuple[int, int]]:
 
 
 def give(upper: Path, first: int) -> None:
-    """Gives a layer on which nobody has worked yet to a range; what belongs to it already stays."""
+    """Gives a layer on which nobody has worked yet to a range; what belongs to it already stays. OSError."""
     for _, folders, files, folder in os.fwalk(upper):
+        for name in _ACLS & {*os.listxattr(folder)}:
+            os.setxattr(folder, name, _moved(os.getxattr(folder, name), first))
         for name in (".", *folders, *files):
             found = os.lstat(name, dir_fd=folder)
             uid, gid = (id + first if id < IDS else id for id in (found.st_uid, found.st_gid))
             os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+
+
+def _moved(acl: bytes, first: int) -> bytes:
+    """An access control list (acl(5)) of users and groups in a range: a version, then tag, rights and id of each."""
+    moved = acl[:4]
+    for tag, rights, id in struct.iter_unpack("<HHI", acl[4:]):
+        moved += struct.pack("<HHI", tag, rights, id + first if tag in _NAMED and id < IDS else id)
+    return moved
