@@ -49,17 +49,20 @@ def test_a_setting_that_is_none_is_told(ids: str) -> None:
 def test_a_range_has_one_owner_until_its_layer_is_gone(tmp_path: Path) -> None:
     pool = Pool(range(IDS, 3 * IDS + 1, IDS), tmp_path)
     one, two, three, four = (layer(tmp_path, name) for name in ("1", "2", "3", "4"))
-    assert [pool.take(upper) for upper in (one, two, one, three)] == [IDS, 2 * IDS, IDS, 3 * IDS]
-    assert pool.take(four) == 0
+    for number, upper in enumerate((one, two, three), 1):
+        assert pool.take() == number * IDS
+        pool.taken[number * IDS] = upper
+    assert (pool.take(), pool.held_by(two), pool.held_by(four)) == (0, 2 * IDS, 0)
     two.rmdir()
-    assert pool.take(four) == 2 * IDS
+    assert pool.take() == 2 * IDS
+    assert pool.take() == 0, "it is somebody's who has not said yet"
 
 
 def test_ranges_are_known_after_a_restart(tmp_path: Path) -> None:
     one, two = layer(tmp_path, "1"), layer(tmp_path, "2")
     ranges.remember(one, IDS)
     assert (recorded(one), recorded(two)) == (IDS, 0)
-    assert Pool(range(IDS, 2 * IDS + 1, IDS), tmp_path).take(two) == 2 * IDS
+    assert Pool(range(IDS, 2 * IDS + 1, IDS), tmp_path).take() == 2 * IDS
 
 
 def test_ranges_of_users_are_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +70,7 @@ def test_ranges_of_users_are_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "subgid").write_text(f"bob:{3 * IDS - 1}:1\n")
     monkeypatch.setattr(ranges, "FILES", (str(tmp_path / "subuid"), str(tmp_path / "subgid"), "/nowhere"))
     pool = Pool(range(IDS, 5 * IDS, IDS), tmp_path)
-    assert pool.take(layer(tmp_path, "1")) == 3 * IDS
+    assert pool.take() == 3 * IDS
 
 
 def test_a_layer_is_given_once_however_often_it_was_begun(tmp_path: Path) -> None:

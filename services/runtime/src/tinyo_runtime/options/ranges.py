@@ -8,7 +8,6 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from tinyo_runtime.spawner.userns import IDS, RANGE, recorded
@@ -32,6 +31,12 @@ class Ids:
     userns: str = "false"
     #: Ids for containers, "first:count"; each gets 65536 of them. "auto": 268435456 from 805306368 on.
     userns_ids: str = "auto"
+
+    def __post_init__(self) -> None:
+        """SystemExit with one sentence when any is wrong."""
+        chosen(self.userns_ids, "")
+        if self.userns.lower() not in ("true", "false"):
+            raise SystemExit(f"userns {self.userns!r}: write true or false")
 
 
 def remember(upper: Path, first: int) -> None:
@@ -71,26 +76,21 @@ class Pool:
             if first := recorded(upper):
                 self.taken[first] = upper
 
-    def take(self, upper: Path) -> int:
-        """A range that nobody has, each as late as possible again; 0 when there is none. It is not remembered yet."""
-        for first, holder in self.taken.items():
-            if holder == upper:  # its start failed
-                return first
+    def held_by(self, upper: Path) -> int:
+        """The range that a layer was to get when its start failed; 0 when it has none."""
+        return next((first for first, holder in self.taken.items() if holder == upper), 0)
+
+    def take(self) -> int:
+        """A range that nobody has, each as late as possible again; 0 when there is none. Ours until a layer has it."""
         given = list(others())
         for _ in self.ranges:
             first = self.ranges[self._next % len(self.ranges)]
             self._next += 1
             free = first not in self.taken or not self.taken[first].exists()
             if free and all(first + IDS <= start or start + count <= first for start, count in given):
-                self.taken[first] = upper
+                self.taken[first] = self.containers
                 return first
         return 0
-
-
-@cache
-def pool(ids: str, instance: str, state: Path) -> Pool:
-    """The pool of an instance."""
-    return Pool(chosen(ids, instance), state / "containers")
 
 
 def others() -> Iterator[tuple[int, int]]:

@@ -4,7 +4,6 @@ Whether a container has one is decided at its first start, and stays so: the fil
 ids. Layers and mounts are mapped to it: what root of the host owns there is root's of the container.
 """
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import TYPE_CHECKING
 
 from tinyo.v1 import userns_pb2 as v1
 
-from tinyo_runtime import failures
-from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.options import ranges
-from tinyo_runtime.spawnclient import News, SpawnClient
+from tinyo_runtime.options import namespaces, ranges
+from tinyo_runtime.options.namespaces import impossible
 from tinyo_runtime.spawner import syscalls, userns
 
 if TYPE_CHECKING:
@@ -27,60 +24,35 @@ KERNEL = (5, 19)
 
 async def part(start: "Start") -> None:
     """Must come after all others: it maps the mounts of the plan. Raises TinyoError."""
+    upper, asked = start.container.folder / "upper", start.spec.userns
+    known = userns.recorded(upper)
     if start.joins:
-        if first := _first_of(start.container.state.pid):
-            start.plan["userns"] = {"namespace": start.plan["container"], "first": first}
+        if known:
+            start.plan["userns"] = {"namespace": start.plan["container"], "first": known}
         return
-    upper, settings = start.container.folder / "upper", start.containers.settings
-    first, asked = userns.recorded(upper), start.spec.userns
-    if not first:
-        wanted = settings.userns.lower() == "true" and not (upper.parent / "work/work").exists()
-        if asked == v1.USER_NAMESPACE_OFF or (not asked and not wanted):
-            return
-        first = ranges.pool(settings.userns_ids, settings.instance, start.containers.folder).take(upper)
-        if not first:
-            raise _impossible(f"no ids are left in userns_ids {settings.userns_ids!r}")
-    namespace = await _made(start.containers.spawner, first)
-    start.opened.append(namespace)
-    if not asked and not userns.recorded(upper) and (missing := _obstacle(start, namespace)):
+    fresh = not (upper.parent / "work/work").exists()  # overlayfs makes it
+    default = fresh and start.containers.settings.userns.lower() == "true"
+    if not known and (asked == v1.USER_NAMESPACE_OFF or not (asked or default)):
+        return
+    first, namespace = await namespaces.of(start.containers).take(upper)
+    index = start.hand(namespace)
+    if not asked and not known and (missing := _obstacle(start, namespace)):
         start.said["userns"] = v1.UserNamespaceStatus(missing=missing)
         return
     layers = _map(start, namespace)
-    if not userns.recorded(upper):
+    if fresh:
         ranges.remember(upper, first)
         ranges.give(upper, first)
     home = os.stat("/proc/self/ns/net").st_ino
     start.plan |= {name: str(upper.with_name(name)) for name in ("upper", "work")}
     start.plan["userns"] = {
-        "namespace": start.hand(os.dup(namespace)),
+        "namespace": index,
         "first": first,
         "ids": userns.IDS,
         "layers": start.hand(layers),
         "own_network": os.fstat(start.fds[start.plan["netns"]]).st_ino != home,
     }
     start.said["userns"] = v1.UserNamespaceStatus(first_id=first, ids=userns.IDS)
-
-
-async def _made(spawner: "SpawnClient", first: int) -> int:
-    """A namespace with these ids. Raises TinyoError."""
-    id = f"userns.{first}"
-    news = spawner.news[id] = News()
-    try:
-        spawner.send({"op": "userns", "id": id, "inside": 0, "outside": first, "ids": userns.IDS})
-        message, fds = await news.get()
-    finally:
-        spawner.news.pop(id, None)
-    if message["op"] == "failed":
-        number = message["errno"]
-        raise _impossible(f"{message['step']}: {os.strerror(number) if number else message['object']}")
-    return fds[0]
-
-
-def _first_of(pid: int) -> int:
-    """What root of a running container is on the host, as the kernel says; 0 without a namespace of its own."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended, which joining it will tell
-        return int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
-    return 0
 
 
 def _mapped(path: str, namespace: int, flags: int = syscalls.AT_RECURSIVE) -> int:
@@ -104,13 +76,13 @@ def _map(start: "Start", namespace: int) -> int:
             for number, mount in enumerate(start.spec.mounts):
                 if mount.target == target:
                     why = _culprit(mount.source, namespace) or error.strerror
-                    raise _impossible(f"mount {mount.source}: {why}", f"mounts[{number}].source") from None
-            raise _impossible(f"mount {target}: {error.strerror}") from None
+                    raise impossible(f"mount {mount.source}: {why}", f"mounts[{number}].source") from None
+            raise impossible(f"mount {target}: {error.strerror}") from None
     try:
         return _mapped(start.plan["layers_dir"], namespace, 0)
     except OSError as error:
         why = _culprit(start.plan["layers_dir"], namespace) or f"{error.strerror}"
-        raise _impossible(f"the images' layers: {why}") from None
+        raise impossible(f"the images' layers: {why}") from None
 
 
 def _obstacle(start: "Start", namespace: int) -> str:
@@ -152,9 +124,3 @@ def _mounts(path: str) -> Iterator[tuple[str, str]]:
             below.append((place, kind))
     yield path, around[1]
     yield from below
-
-
-def _impossible(why: str, field: str = "userns") -> TinyoError:
-    """USERNS_IMPOSSIBLE."""
-    message = f"the container cannot have a user namespace: {why}; without one (`userns: false`) it can run"
-    return TinyoError(failures.FAILED, "USERNS_IMPOSSIBLE", message, {"why": why}, field)
