@@ -258,6 +258,12 @@ def test_what_cannot_be_mapped_is_named(
         subprocess.run(["umount", tmp_path / "below"], check=True)
 
 
+def test_a_user_without_an_id_there_is_told(client: Client, image: str) -> None:
+    failed = refused(client, mapped("web", image, user="70000")).status.error
+    assert (failed.reason, failed.field) == ("START_FAILED", "user")
+    assert "the user 70000 or a group of theirs has no id in the container's user namespace" in failed.message
+
+
 def test_the_nodes_default_holds_where_it_can(image: str, tmp_path: Path) -> None:
     """Where it cannot, the container runs without, and its event says why; what a Statefile says comes first."""
     with Instance(TINYO_RUNTIME_USERNS="true") as instance, Client(instance.socket("tinyo-node")) as client:

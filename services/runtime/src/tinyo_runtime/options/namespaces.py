@@ -1,12 +1,15 @@
 """The user namespaces of containers. The spawner makes them, some ahead of need: a start would wait 2 ms for its own."""
 
 import asyncio
+import errno
 import logging
-import os
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+import grpc
+from tinyo.v1.container_pb2 import ContainerSpec
 
 from tinyo_runtime import failures
 from tinyo_runtime.errors import TinyoError
@@ -21,6 +24,12 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a start gets for itself before others are made, as long as there are some.
 PAUSE = 0.02
+#: What a kernel says that has none, or none for us (user_namespaces(7), clone(2)).
+_REFUSED = {
+    errno.ENOSPC: "the sysctl user.max_user_namespaces is too low",
+    errno.EINVAL: "this kernel has none",
+    errno.EPERM: "this machine allows none",
+}
 
 
 class Namespaces:
@@ -57,7 +66,7 @@ class Namespaces:
     async def _new(self) -> tuple[int, int]:
         """One with a range that nobody has."""
         if not (first := self._pool.take()):
-            raise impossible("every range of the setting userns_ids is taken")
+            raise exhausted()
         try:
             return first, await self._made(first)
         except BaseException:
@@ -74,8 +83,12 @@ class Namespaces:
         finally:
             self._spawner.news.pop(id, None)
         if message["op"] == "failed":
-            number = message["errno"]
-            raise impossible(f"{message['step']}: {os.strerror(number) if number else message['object']}")
+            failed = failures.SpawnError(message["step"], message["errno"], message["object"])
+            raise (
+                impossible(_REFUSED[failed.errno])
+                if failed.errno in _REFUSED
+                else failures.explain(failed, "", ContainerSpec())
+            )
         return fds[0]
 
 
@@ -87,6 +100,14 @@ def of(containers: "Containers") -> Namespaces:
     if containers not in _known:
         _known[containers] = Namespaces(containers)
     return _known[containers]
+
+
+def exhausted() -> TinyoError:
+    """USERNS_IDS_EXHAUSTED."""
+    message = (
+        "every range of ids is taken: let the runtime's setting `userns_ids` have more, or remove containers"
+    )
+    return TinyoError(grpc.StatusCode.RESOURCE_EXHAUSTED, "USERNS_IDS_EXHAUSTED", message)
 
 
 def impossible(why: str, field: str = "userns") -> TinyoError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tinyo.v1 import userns_pb2 as v1
 
+from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.options import namespaces, ranges
 from tinyo_runtime.options.namespaces import impossible
 from tinyo_runtime.spawner import syscalls, userns
@@ -34,23 +35,28 @@ async def part(start: "Start") -> None:
     default = fresh and start.containers.settings.userns.lower() == "true"
     if not known and (asked == v1.USER_NAMESPACE_OFF or not (asked or default)):
         return
-    first, namespace = await namespaces.of(start.containers).take(upper)
-    index = start.hand(namespace)
-    if not asked and not known and (missing := _obstacle(start, namespace)):
-        start.said["userns"] = v1.UserNamespaceStatus(missing=missing)
+    try:
+        first, namespace = await namespaces.of(start.containers).take(upper)
+        index = start.hand(namespace)
+        if not (asked or known):
+            _check(start, namespace)
+    except TinyoError as error:
+        if asked or known or error.reason != "USERNS_IMPOSSIBLE":
+            raise
+        start.said["userns"] = v1.UserNamespaceStatus(missing=error.metadata["why"])
         return
     layers = _map(start, namespace)
     if fresh:
         ranges.remember(upper, first)
         ranges.give(upper, first)
-    home = os.stat("/proc/self/ns/net").st_ino
+    home, netns = os.stat("/proc/self/ns/net").st_ino, start.plan.get("netns")
     start.plan |= {name: str(upper.with_name(name)) for name in ("upper", "work")}
     start.plan["userns"] = {
         "namespace": index,
         "first": first,
         "ids": userns.IDS,
         "layers": start.hand(layers),
-        "own_network": os.fstat(start.fds[start.plan["netns"]]).st_ino != home,
+        "own_network": netns is not None and os.fstat(start.fds[netns]).st_ino != home,
     }
     start.said["userns"] = v1.UserNamespaceStatus(first_id=first, ids=userns.IDS)
 
@@ -67,39 +73,32 @@ def _mapped(path: str, namespace: int, flags: int = syscalls.AT_RECURSIVE) -> in
 
 
 def _map(start: "Start", namespace: int) -> int:
-    """Maps what the plan mounts, and gives the mount of the layers, mapped. Raises TinyoError that names the mount and
-    the file system."""
-    for target, index, _ in start.plan["mounts"]:
-        try:
-            userns.map_ids(start.fds[index], namespace, target)
-        except OSError as error:
-            for number, mount in enumerate(start.spec.mounts):
-                if mount.target == target:
-                    why = _culprit(mount.source, namespace) or error.strerror
-                    raise impossible(f"mount {mount.source}: {why}", f"mounts[{number}].source") from None
-            raise impossible(f"mount {target}: {error.strerror}") from None
+    """Maps what the plan mounts; gives the mount of the layers, mapped. Raises TinyoError."""
     try:
+        for target, index, _ in start.plan["mounts"]:
+            userns.map_ids(start.fds[index], namespace, target)
         return _mapped(start.plan["layers_dir"], namespace, 0)
     except OSError as error:
-        why = _culprit(start.plan["layers_dir"], namespace) or f"{error.strerror}"
-        raise impossible(f"the images' layers: {why}") from None
+        _check(start, namespace)
+        raise impossible(f"mount {error.filename}: {error.strerror}") from error
 
 
-def _obstacle(start: "Start", namespace: int) -> str:
-    """Why it cannot be; nothing when it can."""
+def _check(start: "Start", namespace: int) -> None:
+    """Raises TinyoError that names what cannot be mapped, and its file system."""
     release = os.uname().release
     if tuple(map(int, release.split("-")[0].split(".")[:2])) < KERNEL:
-        return f"Linux {release} is older than {'.'.join(map(str, KERNEL))}"
-    for source in (start.plan["layers_dir"], *(mount.source for mount in start.spec.mounts)):
-        if why := _culprit(source, namespace):
-            return f"mount {source}: {why}"
-    return ""
+        raise impossible(f"Linux {release} is older than {'.'.join(map(str, KERNEL))}")
+    for number, mount in enumerate(start.spec.mounts):
+        if why := _culprit(mount.source, namespace):
+            raise impossible(f"mount {mount.source}: {why}", f"mounts[{number}].source")
+    if why := _culprit(start.plan["layers_dir"], namespace, 0):
+        raise impossible(f"the layers of images: {why}")
 
 
-def _culprit(source: str, namespace: int) -> str:
+def _culprit(source: str, namespace: int, flags: int = syscalls.AT_RECURSIVE) -> str:
     """Which of the mounts at and below a path cannot be mapped; nothing when all can."""
     try:
-        os.close(_mapped(source, namespace))
+        os.close(_mapped(source, namespace, flags))
         return ""
     except OSError as error:
         why = f"{error.strerror}"
