@@ -25,8 +25,10 @@ GIVEN = tuple(dict.fromkeys(PYTHON_NEEDS))
 both = pytest.mark.parametrize("mapped", [False, True], ids=["without", "with"])
 
 
-async def start(box: Box, mapped: bool, *argv: str, give: tuple[str, ...] = ()) -> Process:
-    """Starts a container that has mounts of the host, as they are there."""
+async def start(
+    box: Box, mapped: bool, *argv: str, give: tuple[str, ...] = (), as_usual: bool = False
+) -> Process:
+    """Starts a container that has mounts of the host: as they are there, or mapped as usual."""
     fds, mounts = [box.netns], []
     for source in give:
         fd = syscalls.open_tree(syscalls.AT_FDCWD, source, syscalls.AT_RECURSIVE)
@@ -39,6 +41,8 @@ async def start(box: Box, mapped: bool, *argv: str, give: tuple[str, ...] = ()) 
         namespace = userns.make(0, FIRST, userns.IDS)
         layers = syscalls.open_tree(syscalls.AT_FDCWD, str(box.folder / "layers"))
         userns.map_ids(layers, namespace, "layers", 0)
+        for fd in fds[1:] if as_usual else ():
+            userns.map_ids(fd, namespace, "a mount")
         ranges.give(box.folder / "containers/c/upper", FIRST)
         about = {"first": FIRST, "ids": userns.IDS, "own_network": False}
         more["userns"] = about | {"namespace": len(fds), "layers": len(fds) + 1}
@@ -80,6 +84,34 @@ def test_root_of_a_container_is_nobody_to_files_of_the_host(box: InBox, mapped: 
         results = await said(await start(box, mapped, "sh", "-c", script, give=(str(folder),)))
         assert results == ["kept" if mapped else "done"] * len(attacks)
         assert sorted(os.listdir(folder)) == (["file", "open"] if mapped else ["new", "open"])
+
+    box(check)
+
+
+@both
+def test_what_is_another_containers_stays_so_in_a_mount_of_both(box: InBox, mapped: bool) -> None:
+    """Root inside is root there, and still not over ids that are none of its own."""
+
+    async def check(box: Box) -> None:
+        folder = box.folder / "shared"
+        folder.mkdir()
+        (folder / "file").write_text("secret")
+        (folder / "file").chmod(0o600)
+        os.chown(folder / "file", FIRST + userns.IDS, FIRST + userns.IDS)
+        attacks = (
+            "cat {}/file",
+            "echo x >>{}/file",
+            "busybox chmod 777 {}/file",
+            "busybox chown 0 {}/file",
+            "busybox rm {}/file",
+        )
+        script = "; ".join(
+            f"{attack.format(folder)} >/dev/null 2>&1 && echo done || echo kept" for attack in attacks
+        )
+        script = f"echo mine >{folder}/mine; {script}"
+        results = await said(await start(box, mapped, "sh", "-c", script, give=(str(folder),), as_usual=True))
+        assert results == ["kept" if mapped else "done"] * len(attacks)
+        assert os.stat(folder / "mine").st_uid == 0
 
     box(check)
 

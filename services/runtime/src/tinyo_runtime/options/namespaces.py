@@ -54,6 +54,10 @@ class Namespaces:
         self._pool.taken[first] = upper
         return first, namespace
 
+    def give_back(self, upper: Path) -> None:
+        """Undoes `take`, where nothing on the layer belongs to the range yet."""
+        self._pool.taken.pop(self._pool.held_by(upper), None)
+
     async def _fill(self) -> None:
         """Nobody waits for this: who needs a namespace and finds none hears why."""
         await asyncio.sleep(PAUSE if self._ready else 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tinyo.v1 import userns_pb2 as v1
 
+from tinyo_runtime import failures
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.options import namespaces, ranges
 from tinyo_runtime.options.namespaces import impossible
@@ -26,7 +27,10 @@ KERNEL = (5, 19)
 async def part(start: "Start") -> None:
     """Must come after all others: it maps the mounts of the plan. Raises TinyoError."""
     upper, asked = start.container.folder / "upper", start.spec.userns
-    known = userns.recorded(upper)
+    try:
+        known = userns.recorded(upper)
+    except FileNotFoundError:  # it is being taken away
+        raise failures.not_running(start.container.config.spec.name) from None
     if start.joins:
         if known:
             start.plan["userns"] = {"namespace": start.plan["container"], "first": known}
@@ -43,6 +47,7 @@ async def part(start: "Start") -> None:
     except TinyoError as error:
         if asked or known or error.reason != "USERNS_IMPOSSIBLE":
             raise
+        namespaces.of(start.containers).give_back(upper)
         start.said["userns"] = v1.UserNamespaceStatus(missing=error.metadata["why"])
         return
     layers = _map(start, namespace)
