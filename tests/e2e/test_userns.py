@@ -105,7 +105,12 @@ def test_mounts_show_the_same_owners_on_both_sides(client: Client, image: str, t
     spec = mapped("web", image, "cat /etc/hosts /etc/resolv.conf >/dev/null && echo read; sleep 1000")
     spec.mounts.add(source=str(tmp_path), target="/data")
     spec.mounts.add(source=str(tmp_path / "theirs"), target="/single", read_only=True)
+    spec.mounts.add(source="/etc/passwd", target="/data/deep/er", read_only=True)
+    spec.mounts.add(source="/etc/passwd", target="/made/for/it", read_only=True)
     client.up(spec)
+    made = ("stat", "-c", "%u", "/data/deep", "/made/for", "/made/for/it", "/data/deep/er")
+    assert client.run("web", *made)[1].split() == [b"0"] * 4
+    assert os.stat(tmp_path / "deep").st_uid == 0
     stat = ("stat", "-c", "%u", "/data/mine", "/data/theirs", "/data/far", "/single", "/etc/hosts", "/data")
     assert client.run("web", *stat)[1].split() == [b"0", b"1000", b"65534", b"1000", b"0", b"0"]
     assert client.run("web", "sh", "-c", "touch /data/new /data/other; chown 33 /data/other") == (0, b"", b"")

@@ -94,7 +94,7 @@ def _check(start: "Start", namespace: int) -> None:
     if tuple(map(int, release.split("-")[0].split(".")[:2])) < KERNEL:
         raise impossible(f"Linux {release} is older than {'.'.join(map(str, KERNEL))}")
     for number, mount in enumerate(start.spec.mounts):
-        if why := _culprit(mount.source, namespace):
+        if mount.source and (why := _culprit(mount.source, namespace)):
             raise impossible(f"mount {mount.source}: {why}", f"mounts[{number}].source")
     if why := _culprit(start.plan["layers_dir"], namespace, 0):
         raise impossible(f"the layers of images: {why}")

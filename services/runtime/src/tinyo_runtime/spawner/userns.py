@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyo_runtime.spawner import failures, made, mounts
+from tinyo_runtime.spawner import failures, harden, mounts
 from tinyo_runtime.spawner import syscalls as sys
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ IDS = 1 << 16
 RANGE = "trusted.tinyo.userns"
 
 CLONE_NEWUSER = 0x10000000
+PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 1 << 2
 MOUNT_ATTR_IDMAP = 0x00100000
 MS_NOSUID, MS_NOEXEC, MS_REMOUNT = 2, 8, 32
 #: The group of terminals, in every distribution.
@@ -91,9 +92,10 @@ def map_layers(plan: "Plan") -> None:
 
 
 def give_devices(plan: "Plan") -> None:
-    """What was mounted for everybody belongs to the container's root, and so does what is made for mounts."""
+    """What was mounted for everybody belongs to the container's root, and so does what is made for mounts: in one that
+    is mapped nobody else could make anything (EOVERFLOW)."""
     if told := plan.message.get("userns"):
-        made.owner = first = int(told["first"])
+        first = int(told["first"])
         options = f"gid={first + TTY},mode=620,ptmxmode=666"
         sys.mount("", "dev/pts", "", MS_REMOUNT | MS_NOSUID | MS_NOEXEC, options)
         for name in (".", *os.listdir("dev"), "pts/ptmx"):
@@ -103,6 +105,15 @@ def give_devices(plan: "Plan") -> None:
                 Path("/proc/sys/net/ipv4", name).write_text(
                     value.format(first=first, last=first + told["ids"] - 1)
                 )
+        make_files_as(first)
+
+
+def make_files_as(owner: int) -> None:
+    """setfsuid(2) and setfsgid(2), which take no privileges away (capabilities(7), SECBIT_NO_SETUID_FIXUP)."""
+    harden.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
+    sys.libc.setfsuid(owner)
+    sys.libc.setfsgid(owner)
+    harden.prctl(PR_SET_SECUREBITS, 0)
 
 
 def enter_userns(plan: "Plan") -> None:
