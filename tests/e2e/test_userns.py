@@ -154,9 +154,36 @@ def test_exec_and_stop_and_start_stay_in_it(client: Client, image: str) -> None:
     assert client.run("web", "cat", "/file")[1] == b"1\n"
 
 
-def test_no_two_containers_have_the_same_ids(client: Client, image: str) -> None:
-    containers = client.up(*(mapped(f"c{number}", image) for number in range(4)))
-    assert len({container.status.userns.first_id for container in containers}) == 4
+def test_no_two_containers_have_the_same_ids(image: str) -> None:
+    """Whether their namespace was made ahead of need or not."""
+    with Instance(TINYO_RUNTIME_READY="2") as own, Client(own.socket("tinyo-node")) as client:
+        specs = [mapped(f"c{number}", image) for number in range(6)]
+        containers = [container for spec in specs[:3] for container in client.up(spec)] + client.up(
+            *specs[3:]
+        )
+        firsts = [container.status.userns.first_id for container in containers]
+        assert firsts == [ids_of(container)[0] for container in containers]
+        assert len(set(firsts)) == 6
+
+
+def test_a_crash_leaves_no_file_to_the_wrong_owner(host: str) -> None:
+    """Folders that the image describes in another layer are on the container's from the beginning, and are given to it:
+    all of them, though the runtime dies at the second."""
+    described = layer(folder("srv", uid=7), folder("srv/folder", uid=7))
+    image = images.busybox_image(host, "implied", [described, layer(file("srv/folder/file"))])
+    with Instance(TINYO_FAILPOINTS="tinyo.userns */upper#2=kill") as own:
+        del own.environment["TINYO_FAILPOINTS"]
+        with Client(own.socket("tinyo-node")) as client:
+            apply = pb.ApplyRequest(containers=[mapped("web", image)], origin="/test.yml", correlation_id="c")
+            answers = client.node.Apply(apply, timeout=PATIENCE)
+            assert own.running.pop("tinyo-runtime").wait(PATIENCE) == -signal.SIGKILL
+            own.start("tinyo-runtime")
+            (container,) = [*answers][-1].settled.containers
+            upper = own.state / "containers" / container.id / "upper"
+            owners = [os.stat(upper / name).st_uid for name in ("", "srv", "srv/folder")]
+            assert [uid - container.status.userns.first_id for uid in owners] == [0, 7, 7]
+            look = client.run("web", "stat", "-c", "%u", "/", "/srv", "/srv/folder", "/srv/folder/file")
+            assert look[1].split() == [b"0", b"7", b"7", b"0"]
 
 
 def test_neither_a_restart_nor_a_reboot_changes_ids(image: str) -> None:

@@ -42,7 +42,7 @@ async def part(start: "Start") -> None:
     try:
         first, namespace = await namespaces.of(start.containers).take(upper)
         index = start.hand(namespace)
-        if not (asked or known):
+        if not known:
             _check(start, namespace)
     except TinyoError as error:
         if asked or known or error.reason != "USERNS_IMPOSSIBLE":
