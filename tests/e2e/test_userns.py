@@ -221,6 +221,24 @@ def patient(call: Callable[[], T]) -> T:
             time.sleep(0.02)
 
 
+def test_terminals_belong_to_whoever_opens_them(client: Client, image: str) -> None:
+    """And to the group 5, which programs that write to others' terminals are in."""
+
+    def inside() -> None:
+        import os
+
+        for user in (0, 1000):
+            os.setuid(user)
+            found = os.fstat(os.openpty()[1])
+            print(found.st_uid, found.st_gid, oct(found.st_mode & 0o777))
+
+    spec = mapped("web", image)
+    for needed in dict.fromkeys(PYTHON_NEEDS):
+        spec.mounts.add(source=needed, target=needed, read_only=True)
+    client.up(spec)
+    assert client.run("web", *python(inside)) == (0, b"0 5 0o620\n1000 5 0o620\n", b"")
+
+
 def test_an_image_that_is_made_of_it_has_the_ids_of_the_container(
     client: Client, instance: Instance, image: str
 ) -> None:
