@@ -23,6 +23,7 @@ from tinyo.runtime.v1.runtime_pb2 import (
 )
 from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tinyo.v1.container_pb2 import PHASE_EXITED, ContainerSpec
+from tinyo.v1.userns_pb2 import USER_NAMESPACE_OFF, USER_NAMESPACE_ON, UserNamespace
 
 from bench import peers
 from bench.contest import Contender, Table, run
@@ -96,9 +97,9 @@ def start_until_exit(table: Table, channel: grpc.Channel, image: str, bundle: Pa
     # As the node does: one stream for everything that happens.
     changes = runtime.Watch(WatchRequest(after_sequence=runtime.List(ListRequest()).sequence))
 
-    def through_the_service() -> None:
+    def through_the_service(userns: UserNamespace.ValueType = USER_NAMESPACE_OFF) -> None:
         id = secrets.token_hex(8)
-        spec = ContainerSpec(name=id, image=image, command=["true"])
+        spec = ContainerSpec(name=id, image=image, command=["true"], userns=userns)
         config = ContainerConfig(id=id, cluster="default", image_digest=digest, spec=spec)
         (result,) = runtime.Create(CreateRequest(containers=[config], start=True)).results
         if result.HasField("error"):
@@ -114,6 +115,7 @@ def start_until_exit(table: Table, channel: grpc.Channel, image: str, bundle: Pa
     table.compare(
         "start until exit, of `true`",
         Contender("RuntimeService", through_the_service),
+        Contender("with a user namespace", lambda: through_the_service(USER_NAMESPACE_ON)),
         Contender("crun run", by("crun")),
         Contender("runc run", by("runc")),
     )

@@ -77,6 +77,9 @@ class Report:
             else:
                 facts = ("running", status.address, ports(container.spec.ports), seconds)
                 succeed(name, *filter(None, facts))
+                if status.userns.missing:
+                    why = f"note: {name} has no user namespace: {safe(status.userns.missing)}"
+                    print(why, file=sys.stderr)
         elif status.HasField("error"):
             self.blame(status.error, name)
         elif self.is_done(container):

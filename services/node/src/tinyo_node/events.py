@@ -36,7 +36,8 @@ def happened(before: v1.ContainerStatus, own: rt.ContainerState) -> Iterator[ev.
     if before.phase in (v1.PHASE_PENDING, v1.PHASE_PULLING) and not before.HasField("started_at"):
         yield ev.Event(reason=ev.EVENT_REASON_CREATED)
     if own.HasField("started_at") and own.started_at != before.started_at:
-        yield ev.Event(reason=ev.EVENT_REASON_RUNNING, message=own.address)
+        without = f", without a user namespace: {own.userns.missing}" if own.userns.missing else ""
+        yield ev.Event(reason=ev.EVENT_REASON_RUNNING, message=own.address + without)
     if own.phase == v1.PHASE_EXITED:
         yield ev.Event(reason=ev.EVENT_REASON_EXITED, message=f"code {own.exit.code}", exit=own.exit)
 

@@ -51,7 +51,7 @@ class Containers:
     """Every container of one instance."""
 
     def __init__(self, settings: Settings, images: ImageStore, network: Network) -> None:
-        self.images, self.network = images, network
+        self.settings, self.images, self.network = settings, images, network
         self.cgroups = cgroups.Cgroups(settings.instance)
         self.run, self.folder = Path(settings.run), Path(settings.state)
         (self.run / "root").mkdir(parents=True, exist_ok=True)
@@ -101,11 +101,11 @@ class Containers:
                 plan |= {"layers_dir": str(self.folder / "layers"), "layers": list(image.layers)}
                 plan |= {name: f"../containers/{id}/{name}" for name in WRITABLE}
                 plan["mounts"] = [(target, fds.index(fd), is_folder) for target, fd, is_folder in opened]
-                async with options.completed(self, container, plan, fds, resources):
+                async with options.completed(self, container, plan, fds, resources) as said:
                     with failures.explained(plan["argv"][0], spec):
                         process = await self.spawner.start(plan, fds, keep=True)
             container.resources, container.interface = resources.pop_all(), endpoint.interface
-            container.state = ContainerState(config=container.config, address=endpoint.address)
+            container.state = ContainerState(config=container.config, address=endpoint.address, **said)
             container.state.started_at.GetCurrentTime()
             self.running(container, process)
 

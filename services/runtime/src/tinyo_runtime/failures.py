@@ -97,4 +97,10 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     if error.step == "drop_privileges" and error.about == spec.user:
         message = f"the image knows no user or group {spec.user!r}"
         return TinyoError(FAILED, "START_FAILED", message, what, "user")
+    if error.step == "drop_privileges" and error.errno == errno.EINVAL and not error.about:
+        message = (
+            f"the user {spec.user or 'of the image'} or a group of theirs has no id in the container's user namespace, "
+            "which has those from 0 to 65535: choose another, or say `userns: false`"
+        )
+        return TinyoError(FAILED, "START_FAILED", message, what, "user" if spec.user else "")
     return TinyoError(grpc.StatusCode.INTERNAL, "START_FAILED", message, what)

@@ -46,8 +46,8 @@ class Keeper:
         """True when a message is not to be sent now: it is when those before it were, or there is nobody to
         send it to, and then whoever waits for its answer is told."""
         if self._client.sock.fileno() < 0:
-            for plan in message.get("processes", ()):
-                self._fail(plan["id"])
+            for id in awaited(message):
+                self._fail(id)
             return True
         if self._waiting or not self._writable():
             self._waiting.append((message, [os.dup(fd) for fd in fds]))
@@ -71,8 +71,8 @@ class Keeper:
         except OSError as error:  # this one is too large
             message, fds = self._waiting.popleft()
             close(fds)
-            for plan in message.get("processes", ()):
-                self._fail(plan["id"], str(error))
+            for id in awaited(message):
+                self._fail(id, str(error))
         else:
             close(self._waiting.popleft()[1])
         if not self._waiting:
@@ -143,6 +143,12 @@ class Keeper:
         for."""
         process.kill(signal.SIGKILL)
         process.exited.add_done_callback(lambda _: self._client.forget(process.id))
+
+
+def awaited(message: protocol.Message) -> list[str]:
+    """The ids in a message that somebody awaits an answer about."""
+    own = [message["id"]] if message["op"] == "userns" else []
+    return own + [plan["id"] for plan in message.get("processes", ())]
 
 
 def close(fds: Sequence[int]) -> None:

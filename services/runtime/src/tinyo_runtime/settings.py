@@ -8,12 +8,11 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 
-from tinyo_runtime import configuration
-from tinyo_runtime.images import marks
+from tinyo_runtime import configuration, parts
 
 
 @dataclass(frozen=True)
-class Settings(marks.Marks):
+class Settings(parts.Parts):
     """Settings of the runtime; each field is a key of the file."""
 
     instance: str

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_runtime.options import network
+from tinyo_runtime.options import network, userns
 
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
@@ -34,6 +34,8 @@ class Start:
     joins: bool
     #: Descriptors of ours that are closed once the spawner has them.
     opened: list[int]
+    #: What the container's state says of it, by field.
+    said: dict[str, Any]
 
     def hand(self, fd: int) -> int:
         """Gives a descriptor to the spawner, and closes it then; its place among them."""
@@ -43,7 +45,7 @@ class Start:
 
 
 #: In this order.
-PARTS: tuple[Callable[[Start], Awaitable[None]], ...] = (network.part,)
+PARTS: tuple[Callable[[Start], Awaitable[None]], ...] = (network.part, userns.part)
 
 
 @asynccontextmanager
@@ -54,15 +56,16 @@ async def completed(
     fds: list[int],
     resources: AsyncExitStack,
     spec: ContainerSpec | None = None,
-) -> AsyncIterator[None]:
-    """The plan is complete inside; with a `spec` of its own it is for a further process of the container."""
+) -> AsyncIterator[dict[str, Any]]:
+    """The plan is complete inside; with a `spec` of its own it is for a further process of the container. Gives what
+    the container's state is to say besides."""
     start = Start(
-        containers, container, spec or container.config.spec, plan, fds, resources, spec is not None, []
+        containers, container, spec or container.config.spec, plan, fds, resources, spec is not None, [], {}
     )
     try:
         for part in PARTS:
             await part(start)
-        yield
+        yield start.said
     finally:
         for fd in start.opened:
             os.close(fd)

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from tinyo_runtime.spawner import protocol
+from tinyo_runtime.spawner import protocol, userns
 from tinyo_runtime.spawner.failures import ProtocolError
 from tinyo_runtime.spawner.process import Process
 
@@ -21,8 +21,11 @@ def report(spawner: "Spawner") -> None:
 
 
 def adopt(spawner: "Spawner", message: protocol.Message, fds: list[int]) -> None:
-    """Takes over a process of a spawner that died: pidfd and pipes come from the runtime. ProtocolError when the
-    message says anything else."""
+    """Takes over a process of a spawner that died: pidfd and pipes come from the runtime; or makes a user namespace.
+    ProtocolError when the message says anything else."""
+    if message.get("op") == "userns":
+        userns.answer(spawner, message)
+        return
     if message.get("op") != "adopt":
         raise ProtocolError(f"unknown op {message.get('op')!r}")
     id, pid = str(message["id"]), int(message["pid"])

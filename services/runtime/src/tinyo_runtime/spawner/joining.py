@@ -2,7 +2,7 @@
 
 import os
 
-from tinyo_runtime.spawner import protocol
+from tinyo_runtime.spawner import protocol, userns
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.enter import (
     Plan,
@@ -25,7 +25,9 @@ def join_container(plan: Plan) -> None:
     sys.setns(plan.fds[plan.message["container"]], sys.CLONE_NEWNS)
 
 
-JOIN: tuple[Step, ...] = (join_cgroups, join_container, take_stdio, drop_privileges, enter_cwd, execute)
+JOIN: tuple[Step, ...] = (
+    join_cgroups, join_container, userns.enter_userns, take_stdio, drop_privileges, enter_cwd, execute,
+)  # fmt: skip
 
 
 def clone(plan: protocol.Message, fds: list[int]) -> Process | None:
