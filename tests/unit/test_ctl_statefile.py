@@ -8,7 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UDP, ContainerSpec, Mount, Port
-from tinyo_ctl import notation
+from tinyo_ctl import mistakes, notation
 from tinyo_ctl.mistakes import Place, StatefileError, place
 from tinyo_ctl.statefile import load
 
@@ -127,8 +127,8 @@ def test_where_fields_stand(tmp_path: Path) -> None:
 
 GOLDEN = {
     "container: a\nprot: 80\n": "web.yml:2:1: unknown key 'prot': did you mean 'port'?\n  2 | prot: 80\n    | ^",
-    "container: a\nxyzzy: 80\n": "web.yml:2:1: unknown key 'xyzzy': there are: container, name, workdir, user, command, "
-    "env, port, mounts\n  2 | xyzzy: 80\n    | ^",
+    "container: a\nxyzzy: 80\n": "web.yml:2:1: unknown key 'xyzzy': there are: "
+    f"{', '.join(mistakes.KEYS)}\n  2 | xyzzy: 80\n    | ^",
     "container: a\ncontainer: b\n": "web.yml:2:1: 'container' is there twice\n  2 | container: b\n    | ^",
     "port: 80\n": "web.yml:1:1: 'container' is missing: it names the image, as in container: \"alpine:latest\"\n"
     "  1 | port: 80\n    | ^",
@@ -160,8 +160,8 @@ GOLDEN = {
     "container: a\n\tport: 80\n": "web.yml:2:1: while scanning a plain scalar, found a tab character that violates "
     "indentation\n  2 |  port: 80\n    | ^",
     "container: a\nport: \x1b]0;t\x07\n": "web.yml: line 2 has a control character: '\\x1b'",
-    "container: a\n\u202ex: 1\n": "web.yml:2:1: unknown key '\\u202ex': there are: container, name, workdir, user, "
-    "command, env, port, mounts\n  2 | \\u202ex: 1\n    | ^",
+    "container: a\n\u202ex: 1\n": "web.yml:2:1: unknown key '\\u202ex': there are: "
+    f"{', '.join(mistakes.KEYS)}\n  2 | \\u202ex: 1\n    | ^",
     "container: *a\n": "web.yml:1:12: found undefined alias\n  1 | container: *a\n    |            ^",
 }
 

@@ -14,6 +14,8 @@ from tinyo_node.interceptors import Answered
 SERVICE = "tinyo.node.v1.NodeService"
 #: Seconds.
 PATIENCE = 2
+#: When the machine has no memory left the node is among the last to be killed (proc_pid_oom_score_adj(5)).
+OOM_SCORE = -900
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", 8 << 20),
     ("grpc.max_concurrent_streams", 1024),
@@ -35,6 +37,8 @@ def claim(path: Path) -> None:
             sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # whoever runs us in a container has not allowed it
+                Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
             return
     raise SystemExit(f"another node answers on {path}: stop it first")
 

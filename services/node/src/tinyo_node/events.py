@@ -38,7 +38,9 @@ def happened(before: v1.ContainerStatus, own: rt.ContainerState) -> Iterator[ev.
     if own.HasField("started_at") and own.started_at != before.started_at:
         yield ev.Event(reason=ev.EVENT_REASON_RUNNING, message=own.address)
     if own.phase == v1.PHASE_EXITED:
-        yield ev.Event(reason=ev.EVENT_REASON_EXITED, message=f"code {own.exit.code}", exit=own.exit)
+        why = ", out of memory" if own.exit.oom_killed else ""
+        message = f"code {own.exit.code}{why}"
+        yield ev.Event(reason=ev.EVENT_REASON_EXITED, message=message, exit=own.exit)
 
 
 class EventLog:

@@ -8,7 +8,7 @@ from tinyo.v1 import container_pb2 as v1
 if TYPE_CHECKING:
     from tinyo_node.cluster import State
 
-FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user")
+FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user", "resources")
 ENDED = (v1.PHASE_EXITED, v1.PHASE_FAILED)
 
 
@@ -24,9 +24,16 @@ def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container |
         new.image_digest = old.image_digest
     change.action = pb.CHANGE_ACTION_REPLACE
     change.fields[:] = [name for name in FIELDS if getattr(old.spec, name) != getattr(new.spec, name)]
+    runs = old.desired == v1.DESIRED_STATE_RUNNING and old.status.phase not in ENDED
+    if change.fields == ["resources"] and runs:  # that can be had without a new one
+        change.action = pb.CHANGE_ACTION_UPDATE
+        new.id = old.id
+        new.created_at.CopyFrom(old.created_at)
+        new.status.CopyFrom(old.status)
+        return None
     if change.fields:
         return None
-    if old.desired == v1.DESIRED_STATE_RUNNING and old.status.phase not in ENDED:
+    if runs:
         change.action = pb.CHANGE_ACTION_NONE
         return old
     change.action = pb.CHANGE_ACTION_START

@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them.
-CONTROLLERS = ("pids", "memory", "cpu")
+#: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them. cpuacct, which is mostly
+#: one with cpu, counts processor time.
+CONTROLLERS = ("pids", "memory", "cpu", "cpuacct")
+#: Further ones that cost nothing in v2.
+V2_CONTROLLERS = (*CONTROLLERS, "io", "cpuset")
 #: Most processes and threads of a container, where nothing else is asked for.
 PIDS_MAX = 4096
 
@@ -32,6 +35,7 @@ class Cgroups:
     """The cgroups of one instance: `HIERARCHY/INSTANCE/ID`."""
 
     def __init__(self, instance: str) -> None:
+        self.name = instance
         self.roots = [hierarchy / instance for hierarchy in hierarchies()]
         for root in self.roots:
             root.mkdir(exist_ok=True)
@@ -42,7 +46,7 @@ class Cgroups:
     def _enable(self, folder: Path) -> None:
         """Hands the controllers that a v2 folder has to its children."""
         there = set((folder / "cgroup.controllers").read_text().split())
-        wanted = [f"+{name}" for name in CONTROLLERS if name in there]
+        wanted = [f"+{name}" for name in V2_CONTROLLERS if name in there]
         if wanted:
             (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
 
@@ -63,6 +67,8 @@ class Cgroups:
         with contextlib.ExitStack() as descriptors:
             fds = []
             for root in self.roots:
+                if root is not self.roots[0] and not (root / id).exists():
+                    continue  # it was made by a runtime that did without this hierarchy
                 file = "tasks" if (root / id / "tasks").exists() else "cgroup.procs"
                 fds.append(os.open(root / id / file, os.O_WRONLY | os.O_CLOEXEC))
                 descriptors.callback(os.close, fds[-1])

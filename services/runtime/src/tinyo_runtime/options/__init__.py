@@ -40,8 +40,15 @@ class Start:
         return len(self.fds) - 1
 
 
+def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
+    """Imported when what they are made of is there."""
+    from tinyo_runtime.options import limits
+
+    return (limits.part,)
+
+
 #: In this order.
-PARTS: tuple[Callable[[Start], Awaitable[None]], ...] = ()
+PARTS = _parts()
 
 
 @asynccontextmanager
