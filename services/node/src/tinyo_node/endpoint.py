@@ -4,12 +4,17 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tinyo_node import metrics
 from tinyo_node.interceptors import Answered
+
+if TYPE_CHECKING:
+    from tinyo_node.reconcile import Reconciler
 
 SERVICE = "tinyo.node.v1.NodeService"
 #: Seconds.
@@ -49,8 +54,9 @@ async def meet(runtime: grpc.aio.Channel) -> None:
         await asyncio.wait_for(runtime.channel_ready(), PATIENCE)
 
 
-async def add_standard_services(server: grpc.aio.Server) -> None:
-    """gRPC health and server reflection, so that any client can look around."""
+async def add_standard_services(server: grpc.aio.Server, work: "Reconciler", path: Path) -> None:
+    """gRPC health and server reflection, so that any client can look around; and metrics, on a socket beside `path`."""
+    await metrics.Metrics(work).listen(path.with_name("metrics.sock"))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tinyo_node.cluster import Key, State
     from tinyo_node.reconcile import Reconciler
 
-#: Why the last update of a container was refused, by its id, until its caller has been told.
-refused: dict[str, Error] = {}
+#: Why an update of a container was refused, by its id, for the caller that waits for it.
+refused: dict[str, Error | None] = {}
 
 
 class Limiting:
@@ -40,11 +40,11 @@ class Limiting:
         for container, resources in zip(containers, wanted, strict=True):
             container.spec.resources.CopyFrom(resources)
             container.correlation_id = request.correlation_id
-            refused.pop(container.id, None)
+            refused[container.id] = None
         await asyncio.shield(self.state.write(containers, ev.Event(reason=ev.EVENT_REASON_UPDATED)))
         await self.reconciler.settled(containers)
-        for container in containers:
-            if error := refused.pop(container.id, None):
+        for error in [refused.pop(container.id, None) for container in containers]:
+            if error:
                 code = next(one for one in grpc.StatusCode if one.value[0] == error.code)
                 field = error.field or "resources"
                 raise TinyoError(code, error.reason, error.message, error.metadata, {field: error.message})
@@ -82,7 +82,8 @@ async def update(work: "Reconciler", key: "Key") -> None:
     own = work.observed.get(container.id)
     if own and container.spec.resources == request.resources:
         container.spec.resources.CopyFrom(own.config.spec.resources)
-        refused[container.id] = result.error
+        if container.id in refused:
+            refused[container.id] = result.error
         error = ev.Event(
             reason=ev.EVENT_REASON_UPDATE_REFUSED, message=result.error.message, error=result.error
         )
