@@ -60,6 +60,12 @@ def test_rates_are_differences() -> None:
     assert shown.cpu_percent(before, now) is None  # it was started again meanwhile
 
 
+def test_as_much_as_the_terminal_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert shown.fitting(["a" * 12, "b", "c", "d"], 10, 3) == ["a" * 10, "b", "and 2 more"]
+    assert shown.fitting(["\x1b[2mNAME   CPU\x1b[0m"], 6, 3) == ["NAME  "]
+
+
 def node(**more: Any) -> Any:
     """As much of a node as is told of."""
     log = SimpleNamespace(node_id="n", newest=3, revisions={"default": 2})

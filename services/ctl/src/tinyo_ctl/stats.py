@@ -13,7 +13,7 @@ from tinyo.node.v1.node_pb2 import StatsRequest
 from tinyo.v1.stats_pb2 import ContainerStats
 
 from tinyo_ctl.foot import Foot
-from tinyo_ctl.render import table
+from tinyo_ctl.render import styled, table
 from tinyo_ctl.services import node
 
 #: Milliseconds between two samples; and when only one is shown, for which two are needed.
@@ -68,14 +68,23 @@ def pairs(answers: Iterator[Any]) -> Iterator[Sample]:
 
 
 def live(samples: Iterator[Sample]) -> None:
-    """Draws the table again and again, as much of it as the terminal has room for."""
-    with closing(Foot()) as foot:
-        for before, now in samples:
-            columns, most = foot.size()
-            drawn = lines(before, now).split("\n")
-            if len(drawn) > most:
-                drawn = [*drawn[: most - 1], f"and {len(drawn) - most + 1} more"]
-            foot.draw([line if line.startswith("\x1b") else line[: columns - 1] for line in drawn])
+    """Draws the table again and again, as much of it as the terminal has room for; the last one stays."""
+    last = ""
+    try:
+        with closing(Foot()) as foot:
+            for before, now in samples:
+                last = lines(before, now)
+                foot.draw(fitting(last.split("\n"), *foot.size()))
+    finally:
+        if last:
+            print(last, flush=True)
+
+
+def fitting(drawn: list[str], columns: int, most: int) -> list[str]:
+    """Those of the lines that a terminal has room for, as much of each as it is wide."""
+    if len(drawn) > most:
+        drawn = [*drawn[: max(0, most - 1)], f"and {len(drawn) - most + 1} more"]
+    return [styled("dim", line[4:-4][:columns]) if line[:1] == "\x1b" else line[:columns] for line in drawn]
 
 
 def lines(before: dict[str, ContainerStats], now: list[ContainerStats]) -> str:

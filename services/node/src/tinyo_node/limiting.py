@@ -43,11 +43,14 @@ class Limiting:
             refused[container.id] = None
         await asyncio.shield(self.state.write(containers, ev.Event(reason=ev.EVENT_REASON_UPDATED)))
         await self.reconciler.settled(containers)
-        for error in [refused.pop(container.id, None) for container in containers]:
+        told = [(container, refused.pop(container.id, None)) for container in containers]
+        for container, error in told:
             if error:
                 code = next(one for one in grpc.StatusCode if one.value[0] == error.code)
-                field = error.field or "resources"
-                raise TinyoError(code, error.reason, error.message, error.metadata, {field: error.message})
+                message = f"{container.spec.name}: {error.message}"
+                raise TinyoError(
+                    code, error.reason, message, error.metadata, {error.field or "resources": message}
+                )
         return pb.UpdateResponse(containers=containers)
 
 

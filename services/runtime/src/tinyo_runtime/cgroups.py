@@ -26,7 +26,7 @@ def hierarchies(mountinfo: str | None = None) -> list[Path]:
         folder, there = Path(before.split(" ")[4]), options.split(",") if kind == "cgroup" else []
         if kind == "cgroup2":  # beside v1 it often has none of these, and joining it costs most
             there = (folder / "cgroup.controllers").read_text().split()
-        if set(there) & set(CONTROLLERS):
+        if set(there) & set(CONTROLLERS) and folder not in found:  # something may be mounted over itself
             found.append(folder)
     return found
 
