@@ -239,6 +239,30 @@ def test_an_update_that_is_refused_changes_nothing(instance: Instance, client: C
         client.node.Update(pb.UpdateRequest(names=["web"], fields=["nothing"]))
 
 
+def test_other_limits_keep_the_files_of_a_container_that_has_ended(client: Client, image: str) -> None:
+    (container,) = client.up(limited(image, memory_bytes=64 * MIB))
+    client.node.Stop(pb.StopRequest(names=["web"], grace_ms=0), timeout=30)
+    answers = client.apply(limited(image, memory_bytes=32 * MIB))
+    assert answers[0].accepted.changes[0].action == pb.CHANGE_ACTION_START
+    assert client.get("web").id == container.id
+    assert sample(client).memory_limit_bytes == 32 * MIB
+
+
+def test_an_apply_that_cannot_be_had_says_so(
+    instance: Instance, client: Client, image: str, tmp_path: Path
+) -> None:
+    statefile = tmp_path / "web.yml"
+    statefile.write_text(f'container: "{image}"\nmemory: 64m\n')
+    instance.cli("+", str(statefile))
+    statefile.write_text(f'container: "{image}"\nmemory: 64m\ncpuset: "8000"\n')
+    done = instance.cli("+", str(statefile), check=False)
+    assert done.returncode == 1
+    assert "web.yml:3:9: cpuset: '8000': this machine offers the processors" in done.stderr
+    statefile.write_text(f'container: "{image}"\nmemory: 32m\n')
+    assert "updating" in instance.cli("+", str(statefile)).stdout
+    assert "up to date" in instance.cli("+", str(statefile)).stdout
+
+
 def sample(client: Client) -> ContainerStats:
     """What the only container takes of the machine."""
     (answer,) = client.node.Stats(pb.StatsRequest(), timeout=30)

@@ -11,8 +11,8 @@ from pathlib import Path
 #: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them. cpuacct, which is mostly
 #: one with cpu, counts processor time.
 CONTROLLERS = ("pids", "memory", "cpu", "cpuacct")
-#: Further ones that cost nothing in v2.
-V2_CONTROLLERS = (*CONTROLLERS, "io", "cpuset")
+#: Further ones that cost nothing in v2, for limits and stats.
+V2_CONTROLLERS = ("io", "cpuset")
 #: Most processes and threads of a container, where nothing else is asked for.
 PIDS_MAX = 4096
 
@@ -46,9 +46,12 @@ class Cgroups:
     def _enable(self, folder: Path) -> None:
         """Hands the controllers that a v2 folder has to its children."""
         there = set((folder / "cgroup.controllers").read_text().split())
-        wanted = [f"+{name}" for name in V2_CONTROLLERS if name in there]
+        wanted = [f"+{name}" for name in CONTROLLERS if name in there]
         if wanted:
             (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
+        for name in there & {*V2_CONTROLLERS}:
+            with contextlib.suppress(OSError):  # whoever asks for such a limit is told that it cannot be had
+                (folder / "cgroup.subtree_control").write_text(f"+{name}")
 
     def make(self, id: str) -> None:
         """Makes the cgroup and sets its limits."""
@@ -75,8 +78,11 @@ class Cgroups:
             yield fds
 
     async def remove(self, id: str) -> None:
-        """Undoes `make`. The kernel may need a moment to let go of processes that have just ended."""
+        """Undoes `make`, and ends whoever is still in it, such as a process that was about to join the container; v2
+        can do that. The kernel may need a moment to let go of processes that have just ended."""
         for root in self.roots:
+            with contextlib.suppress(FileNotFoundError):
+                write(root / id / "cgroup.kill", "1")
             await removed(root / id)
 
     def close(self, *, remove: bool) -> None:
