@@ -137,6 +137,7 @@ def test_a_cpuset_is_all_that_it_sees(instance: Instance, client: Client, image:
 @pytest.fixture(scope="module")
 def disk() -> Iterator[str]:
     """A disk of its own."""
+    subprocess.run(["busybox", "modprobe", "loop"], capture_output=True, check=False)  # where it is a module
     with tempfile.NamedTemporaryFile() as file:
         file.truncate(64 * MIB)
         made = subprocess.run(

@@ -61,9 +61,10 @@ Sample = tuple[dict[str, ContainerStats], list[ContainerStats]]
 
 def pairs(answers: Iterator[Any]) -> Iterator[Sample]:
     """Each sample but the first, with the one before it by id: rates are differences."""
-    before: dict[str, ContainerStats] = {one.id: one for one in next(answers)}
+    before: dict[str, ContainerStats] | None = None
     for now in answers:
-        yield before, [*now]
+        if before is not None:
+            yield before, [*now]
         before = {one.id: one for one in now}
 
 

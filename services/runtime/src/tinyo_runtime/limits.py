@@ -196,10 +196,10 @@ def _set(folder: Path, setting: Setting, values: tuple[str, ...]) -> None:
 
 
 def _inherited(file: Path) -> str:
-    """What a list of processors is told that has no limit: nothing in v2, in v1 all of those above it."""
-    if (file.parent / "cgroup.events").exists():
-        return "\n"
-    return (file.parents[1] / file.name).read_text().strip()
+    """What a list of processors is told that has no limit: all of those above it. Where there are processes the kernel
+    does not take an empty list."""
+    effective = file.parents[1] / "cpuset.cpus.effective"
+    return (effective if effective.exists() else file.parents[1] / file.name).read_text().strip()
 
 
 def _in_use(key: str, value: str) -> str:

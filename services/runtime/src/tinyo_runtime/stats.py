@@ -35,7 +35,10 @@ async def read(
         yield await asyncio.to_thread(sample, containers.cgroups.name, chosen)
         if not interval_ms:
             return
-        await asyncio.sleep(max(interval_ms, LEAST_MS) / 1000 - (loop.time() - begun))
+        took = loop.time() - begun
+        await asyncio.sleep(
+            max(max(interval_ms, LEAST_MS) / 1000 - took, took)
+        )  # never more than half of the time
 
 
 def sample(instance: str, containers: list[Container]) -> list[ContainerStats]:
