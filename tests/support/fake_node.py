@@ -23,6 +23,7 @@ from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
 from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, PullProgress
 from tinyo.v1.push_pb2 import PushedImage, PushProgress
+from tinyo.v1.stats_pb2 import ContainerStats
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
 
@@ -65,6 +66,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         #: How far pushes are said to be, until it is there.
         self.uploads: Iterable[PushProgress] = ()
         self.prunable: list[Image] = []
+        self.samples: list[list[ContainerStats]] = []
         self.findings: list[pb.VerifyImagesResponse] = []
         #: How far images are said to be, by reference, until they are there.
         self.pulls: dict[str, Iterable[PullProgress]] = {}
@@ -170,6 +172,15 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
             one.desired = v1.DESIRED_STATE_RUNNING
             one.status.CopyFrom(v1.ContainerStatus(phase=v1.PHASE_RUNNING, address="10.77.0.3"))
         return pb.StartResponse(containers=[self.containers[name] for name in request.names])
+
+    def Update(self, request: pb.UpdateRequest, context: Any) -> pb.UpdateResponse:
+        self.note(request, context)
+        return pb.UpdateResponse(containers=[self.containers[name] for name in request.names])
+
+    def Stats(self, request: pb.StatsRequest, context: Any) -> Iterator[pb.StatsResponse]:
+        self.note(request, context)
+        for sample in self.samples:
+            yield pb.StatsResponse(stats=sample)
 
     def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse]:
         self.note(request, context)

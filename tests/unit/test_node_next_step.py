@@ -4,6 +4,7 @@ import pytest
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 from tinyo_node.lifecycle import start, stop
+from tinyo_node.limiting import update
 from tinyo_node.reconcile import Step, create, next_step, pull, reflect, remove_stale
 
 PENDING, PULLING, CREATED, RUNNING = v1.PHASE_PENDING, v1.PHASE_PULLING, v1.PHASE_CREATED, v1.PHASE_RUNNING
@@ -21,6 +22,11 @@ def desired(
         container.status.started_at.FromSeconds(started)
     if finished:
         container.status.finished_at.FromSeconds(finished)
+    return container
+
+
+def limited(container: v1.Container) -> v1.Container:
+    container.spec.resources.pids = 7
     return container
 
 
@@ -65,6 +71,10 @@ def state(phase: int, *, id: str = "new", started: int = 0, finished: int = 0) -
         (desired(STOPPING, started=1, want=HALT), [state(STOPPING, started=1)], stop),
         (desired(EXITED, started=1, finished=2, want=HALT), [state(EXITED, started=1, finished=2)], None),
         (desired(PENDING, want=HALT, digest=""), [], None),
+        # other limits, whether it runs or not
+        (limited(desired(RUNNING, started=1)), [state(RUNNING, started=1)], update),
+        (limited(desired(EXITED, started=1, finished=2)), [state(EXITED, started=1, finished=2)], update),
+        (limited(desired(PENDING)), [], create),
         # the machine was restarted: the runtime knows nothing
         (desired(RUNNING, started=1), [], reflect),
         (desired(PENDING, started=1), [], create),

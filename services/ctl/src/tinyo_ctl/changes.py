@@ -34,7 +34,7 @@ def follow(path: str, request: ApplyRequest, answers: Iterator[ApplyResponse]) -
                 say(answer.event.name, f"pulling {request.containers[0].image}")
             for container in answer.settled.containers:
                 if container.status.phase == Phase.PHASE_RUNNING or report.is_done(container):
-                    return 0
+                    return report.code or 0
     return report.code or 1
 
 

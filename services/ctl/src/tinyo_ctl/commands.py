@@ -57,6 +57,17 @@ def seconds(text: str) -> int:
 
 NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
 GRACE = flag("-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: 10)")
+#: Each is named as its key in a Statefile.
+LIMITS = [
+    flag("--memory", metavar="SIZE", help="bytes, as in 512m"),
+    flag("--memory-swap", metavar="SIZE", help="memory and swap together; -1 is all there is"),
+    flag("--memory-reservation", metavar="SIZE", help="left to it when the machine runs out of memory"),
+    flag("--cpus", metavar="N", help="processors, as in 1.5"),
+    flag("--cpu-weight", metavar="N", help="share of the processors, 1 to 10000 (default: 100)"),
+    flag("--cpuset", metavar="LIST", help="processors that it may use, as in 0-3,6"),
+    flag("--pids", metavar="N", help="processes and threads (default: 4096)"),
+    flag("--io-weight", metavar="N", help="share of the disks, 1 to 10000 (default: 100)"),
+]
 FOLLOW = flag("-f", "--follow", action="store_true", help="go on with what comes")
 
 COMMANDS = (
@@ -129,6 +140,27 @@ COMMANDS = (
         "containers:start",
         "  tinyo start web db",
         [NAMES],
+    ),
+    Command(
+        ("update",),
+        "change what containers may take of the machine, while they run",
+        "limits:update",
+        "  tinyo update web --memory 1g --cpus 1.5\n"
+        "  tinyo update web db --pids none       none takes a limit away",
+        [NAMES, *LIMITS],
+    ),
+    Command(
+        ("stats",),
+        "show what containers take of the machine",
+        "stats:show",
+        "  tinyo stats                           all that run, every second\n"
+        "  tinyo stats --no-stream web db        once\n"
+        "  tinyo stats -o json | jq .cpu_percent      for programs: an object for each, every second",
+        [
+            flag("names", nargs="*", metavar="NAME", help="name or id (default: all that run)"),
+            flag("--no-stream", action="store_true", help="once, after half a second"),
+            flag("-o", "--output", choices=("json",), help="how (default: a table)"),
+        ],
     ),
     Command(
         ("events",),

@@ -34,7 +34,8 @@ def phase(container: Container) -> str:
     """Where a container stands, in a word or two."""
     status = container.status
     if status.phase == Phase.PHASE_EXITED:
-        return f"exited ({status.exit.code})"
+        why = ", out of memory" if status.exit.oom_killed else ""
+        return f"exited ({status.exit.code}{why})"
     if status.phase == Phase.PHASE_UNSPECIFIED:
         return "unknown"
     return Phase.Name(status.phase).removeprefix("PHASE_").lower()

@@ -9,6 +9,7 @@ import grpc
 from tinyo.node.v1.node_pb2 import ApplyRequest, ApplyResponse, Change, ChangeAction
 from tinyo.v1.container_pb2 import Container, ContainerSpec, Phase
 from tinyo.v1.error_pb2 import Error
+from tinyo.v1.event_pb2 import EventReason
 
 from tinyo_ctl.diagnose import describe
 from tinyo_ctl.progress import showing
@@ -56,6 +57,11 @@ class Report:
                 for change in self.changes.values():
                     if change.action == ChangeAction.CHANGE_ACTION_REPLACE:
                         say(change.name, f"replacing: {', '.join(change.fields)} changed")
+                    elif change.action == ChangeAction.CHANGE_ACTION_UPDATE:
+                        say(change.name, "updating what it may take of the machine")
+            case "event" if answer.event.reason == EventReason.EVENT_REASON_UPDATE_REFUSED:
+                self.blame(answer.event.error, safe(answer.event.name))
+                self.code = 1
             case "progress":
                 if facts := showing.news(answer.progress.reference):
                     succeed(safe(answer.progress.reference), "pulled", facts)
@@ -85,7 +91,8 @@ class Report:
         elif self.is_done(container):
             succeed(name, "exited with code 0", seconds)
         elif status.phase == Phase.PHASE_EXITED:
-            fail(name, f"exited with code {status.exit.code}: `tinyo logs {name}` shows what it said")
+            why = ", out of memory" if status.exit.oom_killed else ""
+            fail(name, f"exited with code {status.exit.code}{why}: `tinyo logs {name}` shows what it said")
         else:
             fail(name, phase(container))
 

@@ -4,8 +4,10 @@ from tinyo_node.archiverelay import ArchiveRelay
 from tinyo_node.following import Following
 from tinyo_node.imagerelay import ImageRelay
 from tinyo_node.lifecycle import Lifecycle
+from tinyo_node.limiting import Limiting
 from tinyo_node.relay import Relay
+from tinyo_node.statsrelay import StatsRelay
 
 
-class Calls(Following, Lifecycle, Relay, ImageRelay, ArchiveRelay):
+class Calls(Following, Lifecycle, Limiting, Relay, StatsRelay, ImageRelay, ArchiveRelay):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

@@ -39,7 +39,9 @@ def happened(before: v1.ContainerStatus, own: rt.ContainerState) -> Iterator[ev.
         without = f", without a user namespace: {own.userns.missing}" if own.userns.missing else ""
         yield ev.Event(reason=ev.EVENT_REASON_RUNNING, message=own.address + without)
     if own.phase == v1.PHASE_EXITED:
-        yield ev.Event(reason=ev.EVENT_REASON_EXITED, message=f"code {own.exit.code}", exit=own.exit)
+        why = ", out of memory" if own.exit.oom_killed else ""
+        message = f"code {own.exit.code}{why}"
+        yield ev.Event(reason=ev.EVENT_REASON_EXITED, message=message, exit=own.exit)
 
 
 class EventLog:

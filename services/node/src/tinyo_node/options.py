@@ -10,6 +10,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from tinyo_node import metrics
 from tinyo_node.events import EventLog
 
 
@@ -17,7 +18,7 @@ def override(places: dict[str, str], argv: list[str] | None = None) -> None:
     """Sets what flags, environment or file say; SystemExit(2) with one sentence when any is wrong.
 
     `places` are the keys whose defaults come from the instance's name; `events_kept`, how many events are
-    kept, belongs to the log.
+    kept, belongs to the log, and `metrics`, where they are on TCP, to those.
     """
     instance = os.environ.get("TINYO_INSTANCE", "tinyo")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", instance):
@@ -28,9 +29,9 @@ def override(places: dict[str, str], argv: list[str] | None = None) -> None:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SystemExit(f"{file}: {error}") from error
     parser = argparse.ArgumentParser(prog="tinyo-node", description="Keeps containers as they should be.")
-    for key, default in {**places, "events_kept": EventLog.kept}.items():
+    for key, default in {**places, "events_kept": EventLog.kept, "metrics": ""}.items():
         value = os.environ.get(f"TINYO_NODE_{key.upper()}", str(found.pop(key, default)))
-        parser.add_argument(f"--{key.replace('_', '-')}", default=value, help=f"default: {default}")
+        parser.add_argument(f"--{key.replace('_', '-')}", default=value, help=f"default: {default or 'none'}")
     if found:
         raise SystemExit(f"{file}: unknown key {min(found)!r}")
     values = {key: value.format(instance=instance) for key, value in vars(parser.parse_args(argv)).items()}
@@ -38,4 +39,5 @@ def override(places: dict[str, str], argv: list[str] | None = None) -> None:
     if not kept.isdecimal():
         raise SystemExit(f"events_kept={kept!r}: must be a whole number")
     EventLog.kept = int(kept)
+    metrics.address = metrics.parsed(values.pop("metrics"))
     places.update(values)

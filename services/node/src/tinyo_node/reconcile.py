@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_node import events, failures, lifecycle, patience, pulls
+from tinyo_node import events, failures, lifecycle, limiting, patience, pulls
 from tinyo_node.cluster import Key, State, key_of
 
 if TYPE_CHECKING:  # generated for type checkers alone
@@ -145,6 +145,8 @@ def next_step(desired: v1.Container | None, states: Sequence[rt.ContainerState])
         return None
     if not reflected(desired.status, own):
         return reflect
+    if own and own.config.spec.resources != desired.spec.resources:
+        return limiting.update
     runs = own is not None and own.phase in (v1.PHASE_RUNNING, v1.PHASE_STOPPING)
     if desired.desired == v1.DESIRED_STATE_STOPPED:
         return lifecycle.stop if runs else None

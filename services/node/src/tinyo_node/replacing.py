@@ -8,7 +8,7 @@ from tinyo.v1 import container_pb2 as v1
 if TYPE_CHECKING:
     from tinyo_node.cluster import State
 
-FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user")
+FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user", "resources")
 ENDED = (v1.PHASE_EXITED, v1.PHASE_FAILED)
 
 
@@ -24,15 +24,17 @@ def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container |
         new.image_digest = old.image_digest
     change.action = pb.CHANGE_ACTION_REPLACE
     change.fields[:] = [name for name in FIELDS if getattr(old.spec, name) != getattr(new.spec, name)]
-    if change.fields:
+    if {*change.fields} - {"resources"}:
         return None
-    if old.desired == v1.DESIRED_STATE_RUNNING and old.status.phase not in ENDED:
+    runs = old.desired == v1.DESIRED_STATE_RUNNING and old.status.phase not in ENDED
+    if runs and not change.fields:
         change.action = pb.CHANGE_ACTION_NONE
         return old
-    change.action = pb.CHANGE_ACTION_START
+    change.action = pb.CHANGE_ACTION_UPDATE if runs else pb.CHANGE_ACTION_START
     new.id = old.id
     new.created_at.CopyFrom(old.created_at)
     new.status.CopyFrom(old.status)
-    new.status.phase = v1.PHASE_PENDING
-    new.status.ClearField("error")
+    if not runs:
+        new.status.phase = v1.PHASE_PENDING
+        new.status.ClearField("error")
     return None

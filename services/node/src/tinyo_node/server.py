@@ -68,7 +68,7 @@ async def serve(state: str, run: str, runtime: str) -> None:
         reconciler = Reconciler(known, RuntimeServiceStub(channel))
         server = grpc.aio.server(interceptors=[*endpoint.INTERCEPTORS], options=[*endpoint.SERVER_OPTIONS])
         node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(known, reconciler), server)
-        await endpoint.add_standard_services(server)
+        await endpoint.add_standard_services(server, reconciler, path)
         server.add_insecure_port(f"unix:{path}")
         await server.start()
         path.chmod(0o600)

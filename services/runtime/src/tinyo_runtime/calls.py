@@ -7,7 +7,7 @@ from tinyo.runtime.v1 import runtime_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2_grpc
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_runtime import execs, logreader
+from tinyo_runtime import execs, logreader, stats, updating
 from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.errors import Context
@@ -38,6 +38,15 @@ class Calls(ImageCalls, ArchiveCalls, PushCalls, runtime_pb2_grpc.RuntimeService
     async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
         calls = [(id, self.containers.start(id)) for id in request.ids]
         return pb.StartResponse(results=await self.each(calls))
+
+    async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
+        calls = [(id, updating.update(self.containers, id, request.resources)) for id in request.ids]
+        return pb.UpdateResponse(results=await self.each(calls))
+
+    async def Stats(self, request: pb.StatsRequest, context: Context) -> AsyncIterator[pb.StatsResponse]:
+        samples = stats.read(self.containers, frozenset(request.ids), request.interval_ms)
+        async for sample in samples:
+            yield pb.StatsResponse(stats=sample)
 
     async def each(self, calls: Iterable[tuple[str, Awaitable[None]]]) -> list[pb.ContainerResult]:
         raise NotImplementedError

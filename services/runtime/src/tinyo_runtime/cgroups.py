@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them.
-CONTROLLERS = ("pids", "memory", "cpu")
+#: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them. cpuacct, which is mostly
+#: one with cpu, counts processor time.
+CONTROLLERS = ("pids", "memory", "cpu", "cpuacct")
+#: Further ones that cost nothing in v2, for limits and stats.
+V2_CONTROLLERS = ("io", "cpuset")
 #: Most processes and threads of a container, where nothing else is asked for.
 PIDS_MAX = 4096
 
@@ -23,7 +26,7 @@ def hierarchies(mountinfo: str | None = None) -> list[Path]:
         folder, there = Path(before.split(" ")[4]), options.split(",") if kind == "cgroup" else []
         if kind == "cgroup2":  # beside v1 it often has none of these, and joining it costs most
             there = (folder / "cgroup.controllers").read_text().split()
-        if set(there) & set(CONTROLLERS):
+        if set(there) & set(CONTROLLERS) and folder not in found:  # something may be mounted over itself
             found.append(folder)
     return found
 
@@ -32,6 +35,7 @@ class Cgroups:
     """The cgroups of one instance: `HIERARCHY/INSTANCE/ID`."""
 
     def __init__(self, instance: str) -> None:
+        self.name = instance
         self.roots = [hierarchy / instance for hierarchy in hierarchies()]
         for root in self.roots:
             root.mkdir(exist_ok=True)
@@ -45,6 +49,9 @@ class Cgroups:
         wanted = [f"+{name}" for name in CONTROLLERS if name in there]
         if wanted:
             (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
+        for name in there & {*V2_CONTROLLERS}:
+            with contextlib.suppress(OSError):  # whoever asks for such a limit is told that it cannot be had
+                (folder / "cgroup.subtree_control").write_text(f"+{name}")
 
     def make(self, id: str) -> None:
         """Makes the cgroup and sets its limits."""
@@ -63,14 +70,19 @@ class Cgroups:
         with contextlib.ExitStack() as descriptors:
             fds = []
             for root in self.roots:
+                if root is not self.roots[0] and not (root / id).exists():
+                    continue  # it was made by a runtime that did without this hierarchy
                 file = "tasks" if (root / id / "tasks").exists() else "cgroup.procs"
                 fds.append(os.open(root / id / file, os.O_WRONLY | os.O_CLOEXEC))
                 descriptors.callback(os.close, fds[-1])
             yield fds
 
     async def remove(self, id: str) -> None:
-        """Undoes `make`. The kernel may need a moment to let go of processes that have just ended."""
+        """Undoes `make`, and ends whoever is still in it, such as a process that was about to join the container; v2
+        can do that. The kernel may need a moment to let go of processes that have just ended."""
         for root in self.roots:
+            with contextlib.suppress(FileNotFoundError):
+                write(root / id / "cgroup.kill", "1")
             await removed(root / id)
 
     def close(self, *, remove: bool) -> None:

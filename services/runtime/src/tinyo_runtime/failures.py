@@ -51,6 +51,17 @@ def commit_refused(name: str, why: str) -> TinyoError:
     return TinyoError(FAILED, "COMMIT_REFUSED", message, {"name": name})
 
 
+def limit_unsupported(field: str, key: str, what: str, kernel: str) -> TinyoError:
+    """LIMIT_UNSUPPORTED: the kernel has no such controller, or no such file of it."""
+    message = f"{key} cannot be limited: kernel {kernel} offers no {what} among its cgroups; leave {key} out"
+    return TinyoError(FAILED, "LIMIT_UNSUPPORTED", message, {"controller": what}, f"resources.{field}")
+
+
+def limit_refused(field: str, why: str) -> TinyoError:
+    """LIMIT_REFUSED."""
+    return TinyoError(FAILED, "LIMIT_REFUSED", why, {"limit": field}, f"resources.{field}")
+
+
 def no_command() -> TinyoError:
     """COMMAND_NOT_FOUND: there is none."""
     message = "the image has no command: say `command` in the Statefile"

@@ -115,15 +115,15 @@ class _Hierarchy:
     async def stop(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         write(self._folder / "freezer.state", "FROZEN")
-        while outside := _threads(self._container) - _threads(self._folder):
-            _move(outside, self._folder)
+        while outside := threads(self._container) - threads(self._folder):
+            move(outside, self._folder)
             await asyncio.sleep(0)
         while (self._folder / "freezer.state").read_text() != "FROZEN\n":
             await asyncio.sleep(0.002)
 
     def go_on(self) -> None:
-        while inside := _threads(self._folder):
-            _move(inside, self._folder.parents[1])
+        while inside := threads(self._folder):
+            move(inside, self._folder.parents[1])
 
     async def close(self) -> None:
         await removed(self._folder)
@@ -131,7 +131,7 @@ class _Hierarchy:
             self._folder.parent.rmdir()
 
 
-def _threads(cgroup: Path) -> set[str]:
+def threads(cgroup: Path) -> set[str]:
     """Those that live: a process whose first thread has ended goes on in others."""
     threads = set[str]()
     with _unless_ended():
@@ -139,7 +139,7 @@ def _threads(cgroup: Path) -> set[str]:
     return threads
 
 
-def _move(threads: set[str], cgroup: Path) -> None:
+def move(threads: set[str], cgroup: Path) -> None:
     fd = os.open(cgroup / "tasks", os.O_WRONLY | os.O_CLOEXEC)
     try:
         for thread in threads:

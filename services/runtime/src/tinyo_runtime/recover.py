@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from tinyo.runtime.v1.record_pb2 import BootRecord
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_runtime import pausing, records, trash
+from tinyo_runtime import oom, pausing, records, trash
 from tinyo_runtime.containers import Container, Containers
 from tinyo_runtime.network import Adopted
+from tinyo_runtime.options import limits
 from tinyo_runtime.spawnclient import Process
 
 
@@ -62,6 +63,8 @@ def resume(containers: Containers, record: BootRecord) -> None:
     name, endpoint = record.state.config.spec.name, containers.network.endpoint(adopted(record))
     container.resources.push_async_callback(containers.network.release, name, endpoint)
     container.resources.push_async_callback(containers.cgroups.remove, record.state.config.id)
+    limits.resume(containers.cgroups, record.state.config.id, container.resources)
+    oom.watch(containers, container, container.resources)
     process = containers.spawner.processes.get(record.state.config.id)
     if not process and records.start_ticks(record.state.pid) == record.start_ticks:
         process = take_orphan(containers, record)

@@ -7,7 +7,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from tinyo_runtime import failpoints
+from tinyo_runtime import failpoints, oom
 
 failpoints.begin()  # where developers ask for them: before anything else happens
 
@@ -30,6 +30,7 @@ def need_root() -> None:
     """SystemExit with one sentence for anybody else."""
     if os.geteuid() != 0:
         raise SystemExit("tinyo-runtime needs root: it makes namespaces, mounts and interfaces")
+    oom.protect()
 
 
 def open_many() -> None:

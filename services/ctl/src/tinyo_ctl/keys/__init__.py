@@ -5,11 +5,12 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import network, userns
+from tinyo_ctl.keys import limits, network, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
 KEYS: dict[str, Key] = {
+    **limits.KEYS,
     **network.KEYS,
     **userns.KEYS,
 }

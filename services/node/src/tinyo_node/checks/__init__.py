@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import network, userns
+from tinyo_node.checks import limits, network, userns
 
 FILL: tuple[Callable[[ContainerSpec], None], ...] = ()
-CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (network.check, userns.check)
+CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
+    limits.check,
+    network.check,
+    userns.check,
+)
 
 
 def fill(spec: ContainerSpec) -> None:

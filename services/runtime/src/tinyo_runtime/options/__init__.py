@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_runtime.options import network, userns
 
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
@@ -44,8 +43,15 @@ class Start:
         return len(self.fds) - 1
 
 
-#: In this order.
-PARTS: tuple[Callable[[Start], Awaitable[None]], ...] = (network.part, userns.part)
+def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
+    """Imported when what they are made of is there."""
+    from tinyo_runtime.options import limits, network, userns
+
+    return (limits.part, network.part, userns.part)
+
+
+#: In this order: that of user namespaces maps what all others have mounted.
+PARTS = _parts()
 
 
 @asynccontextmanager

@@ -78,7 +78,20 @@ def be_unreadable() -> None:
     """Nobody inside of a container that we join may look at us before exec (CVE-2016-9962), nor we at the host's
     keys."""
     prctl(PR_SET_DUMPABLE, 0)
+    be_killable()
     sys.syscall(SYS_keyctl, "keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def be_killable() -> None:
+    """The score of our own, which is not to be killed when memory runs out, is not for containers. It is also the
+    least that they can choose from now on, because we could choose less (proc_pid_oom_score_adj(5))."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"0")
+    except PermissionError:
+        pass  # whoever runs us gave us a higher one: then that is the least
+    finally:
+        os.close(fd)
 
 
 def drop_privileges(user: str, env: dict[str, str]) -> None:

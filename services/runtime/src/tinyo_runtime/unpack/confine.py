@@ -1,5 +1,6 @@
 """What a process gives up before it reads a layer: all but its standard files, one folder and six capabilities."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -37,6 +38,9 @@ def confine(folder: str) -> None:
 
 def leave(folder: str, capabilities: int) -> None:
     """The part of it that is good for whoever works in one folder, with other capabilities: a mask of bits."""
+    # The runtime's is not for it; one that is higher has to stay.
+    with contextlib.suppress(PermissionError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("0")
     parent = os.getppid()
     call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
