@@ -8,7 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UDP, ContainerSpec, Mount, Port
-from tinyo_ctl import notation
+from tinyo_ctl import keys, notation
 from tinyo_ctl.mistakes import Place, StatefileError, place
 from tinyo_ctl.statefile import load
 
@@ -161,7 +161,7 @@ GOLDEN = {
     "indentation\n  2 |  port: 80\n    | ^",
     "container: a\nport: \x1b]0;t\x07\n": "web.yml: line 2 has a control character: '\\x1b'",
     "container: a\n\u202ex: 1\n": "web.yml:2:1: unknown key '\\u202ex': there are: container, name, workdir, user, "
-    "command, env, port, mounts\n  2 | \\u202ex: 1\n    | ^",
+    f"command, env, port, mounts, {', '.join(keys.KEYS)}\n  2 | \\u202ex: 1\n    | ^",
     "container: *a\n": "web.yml:1:12: found undefined alias\n  1 | container: *a\n    |            ^",
 }
 

@@ -171,6 +171,42 @@ COMMANDS = (
         ],
     ),
     Command(
+        ("volume ls",),
+        "list volumes",
+        "volumes:show",
+        "  tinyo volume ls                       with the containers that use them",
+        [flag("-o", "--output", choices=("name",), help="how (default: a table)")],
+    ),
+    Command(
+        ("volume create",),
+        "make volumes",
+        "volumes:create",
+        "  tinyo volume create data              a Statefile makes those that it names by itself",
+        [flag("names", nargs="+", metavar="NAME", help="what they are called")],
+    ),
+    Command(
+        ("volume rm",),
+        "remove volumes, with all that is in them",
+        "volumes:remove",
+        "  tinyo volume rm data                  refused while a container uses it, be it a stopped one",
+        [flag("names", nargs="+", metavar="NAME", help="name of a volume")],
+    ),
+    Command(
+        ("volume inspect",),
+        "show where a volume is, how large, and who uses it",
+        "volumes:inspect",
+        "  tinyo volume inspect data | jq -r .path",
+        [flag("name", metavar="NAME", help="name of a volume")],
+    ),
+    Command(
+        ("volume prune",),
+        "remove all volumes that no container uses",
+        "volumes:prune",
+        "  tinyo volume prune                    shows them and asks\n"
+        "  tinyo volume prune -f                 without asking",
+        [flag("-f", "--force", action="store_true", help="do not ask")],
+    ),
+    Command(
         ("image ls",),
         "list images",
         "images:show",

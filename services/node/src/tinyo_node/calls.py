@@ -5,7 +5,8 @@ from tinyo_node.following import Following
 from tinyo_node.imagerelay import ImageRelay
 from tinyo_node.lifecycle import Lifecycle
 from tinyo_node.relay import Relay
+from tinyo_node.volumerelay import VolumeRelay
 
 
-class Calls(Following, Lifecycle, Relay, ImageRelay, ArchiveRelay):
+class Calls(Following, Lifecycle, Relay, ImageRelay, ArchiveRelay, VolumeRelay):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

@@ -14,11 +14,12 @@ from tinyo_runtime.errors import Context
 from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
 from tinyo_runtime.pushcalls import PushCalls
+from tinyo_runtime.volumecalls import VolumeCalls
 
 VERSION = Version(program="0.1.0", contract="v1.0", features=[])
 
 
-class Calls(ImageCalls, ArchiveCalls, PushCalls, runtime_pb2_grpc.RuntimeServiceServicer):
+class Calls(ImageCalls, ArchiveCalls, PushCalls, VolumeCalls, runtime_pb2_grpc.RuntimeServiceServicer):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
 
     containers: Containers

@@ -92,7 +92,7 @@ class Containers:
             await self.network.publish(spec.name, endpoint.address, spec.ports)
             resources.push_async_callback(self.cgroups.remove, id)
             self.cgroups.make(id)
-            mounts = [*sources.prepare(container.folder, spec, endpoint.address), *spec.mounts]
+            mounts = [*sources.prepare(container.folder, spec, endpoint.address)] or spec.mounts
             with rootfs.opened(mounts) as opened, self.cgroups.opened(id) as joined:
                 fds = [endpoint.netns, *joined, *(fd for _, fd, _ in opened)]
                 plan = process_plan(spec, image) | {"id": id, "hostname": spec.name, "netns": 0}

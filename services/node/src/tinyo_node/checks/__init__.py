@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
+from tinyo_node.checks import storage
+
 FILL: tuple[Callable[[ContainerSpec], None], ...] = ()
-CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = ()
+CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (storage.check,)
 
 
 def fill(spec: ContainerSpec) -> None:
