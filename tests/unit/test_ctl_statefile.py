@@ -128,7 +128,7 @@ def test_where_fields_stand(tmp_path: Path) -> None:
 GOLDEN = {
     "container: a\nprot: 80\n": "web.yml:2:1: unknown key 'prot': did you mean 'port'?\n  2 | prot: 80\n    | ^",
     "container: a\nxyzzy: 80\n": "web.yml:2:1: unknown key 'xyzzy': there are: container, name, workdir, user, command, "
-    "env, port, mounts\n  2 | xyzzy: 80\n    | ^",
+    f"env, port, mounts, {', '.join(keys.KEYS)}\n  2 | xyzzy: 80\n    | ^",
     "container: a\ncontainer: b\n": "web.yml:2:1: 'container' is there twice\n  2 | container: b\n    | ^",
     "port: 80\n": "web.yml:1:1: 'container' is missing: it names the image, as in container: \"alpine:latest\"\n"
     "  1 | port: 80\n    | ^",

@@ -55,6 +55,13 @@ def seconds(text: str) -> int:
     return number * 1000
 
 
+def when(text: str) -> Any:
+    """A time on the command line."""
+    from tinyo_ctl import logs
+
+    return logs.when(text)
+
+
 NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
 GRACE = flag("-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: 10)")
 FOLLOW = flag("-f", "--follow", action="store_true", help="go on with what comes")
@@ -93,14 +100,23 @@ COMMANDS = (
     ),
     Command(
         ("logs",),
-        "show what a container writes",
-        "streams:logs",
+        "show what containers write",
+        "logs:show",
         "  tinyo logs -f -n 20 web               the last 20 lines, and what comes\n"
-        "  tinyo logs web >out 2>err             its two streams stay apart",
+        "  tinyo logs web >out 2>err             its two streams stay apart\n"
+        "  tinyo logs -f web db                  both, each line with its name\n"
+        "  tinyo logs --since 10m --until 5m web\n"
+        "  tinyo logs -o json web | jq .text     for programs",
         [
-            flag("name", metavar="NAME", help="name or id"),
+            flag("names", nargs="+", metavar="NAME", help="name or id"),
             FOLLOW,
             flag("-n", "--lines", type=count, metavar="N", help="only the last N lines"),
+            flag(
+                "--since", type=when, metavar="TIME", help="only from then on: 10m (ago), or a date and time"
+            ),
+            flag("--until", type=when, metavar="TIME", help="only before that"),
+            flag("-t", "--timestamps", action="store_true", help="when each line came, in UTC"),
+            flag("-o", "--output", choices=("json",), help="an object a line (default: as it was written)"),
         ],
     ),
     Command(

@@ -46,8 +46,12 @@ class Calls(ImageCalls, ArchiveCalls, PushCalls, VolumeCalls, runtime_pb2_grpc.R
     async def Logs(self, request: pb.LogsRequest, context: Context) -> AsyncIterator[pb.LogsResponse]:
         container = self.containers.get(request.id)
         tail = request.tail if request.HasField("tail") else None
-        async for entries in logreader.read(container, tail=tail, follow=request.follow):
-            yield pb.LogsResponse(entries=entries)
+        since = request.since if request.HasField("since") else None
+        until = request.until if request.HasField("until") else None
+        entries = logreader.read(container, tail=tail, follow=request.follow, since=since, until=until)
+        async with contextlib.aclosing(entries):
+            async for batch in entries:
+                yield pb.LogsResponse(entries=batch)
 
     async def Exec(
         self, requests: AsyncIterator[pb.ExecRequest], context: Context

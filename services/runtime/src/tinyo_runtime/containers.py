@@ -51,7 +51,7 @@ class Containers:
     """Every container of one instance."""
 
     def __init__(self, settings: Settings, images: ImageStore, network: Network) -> None:
-        self.images, self.network = images, network
+        self.images, self.network, self.settings = images, network, settings
         self.cgroups = cgroups.Cgroups(settings.instance)
         self.run, self.folder = Path(settings.run), Path(settings.state)
         (self.run / "root").mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ class Containers:
         """The container has this process from now on."""
         container.process, container.state.pid = process, process.pid
         container.ending = asyncio.ensure_future(self._end(container, process))
-        logs.keep(container, process)
+        logs.keep(self, container, process)
         self.changed(container, v1.PHASE_RUNNING)
 
     async def _end(self, container: Container, process: Process) -> None:

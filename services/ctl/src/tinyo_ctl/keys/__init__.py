@@ -5,11 +5,11 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import storage
+from tinyo_ctl.keys import log, storage
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
-KEYS: dict[str, Key] = {**storage.KEYS}
+KEYS: dict[str, Key] = {**log.KEYS, **storage.KEYS}
 
 
 def spell_out(values: dict[str, Any]) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import storage
+from tinyo_node.checks import log, storage
 
 FILL: tuple[Callable[[ContainerSpec], None], ...] = ()
-CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (storage.check,)
+CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (storage.check, log.check)
 
 
 def fill(spec: ContainerSpec) -> None:
