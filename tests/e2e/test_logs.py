@@ -53,7 +53,7 @@ def test_logs_of_one_and_of_several(client: Client, instance: Instance, image: s
     ended(client, shell("long", image, "echo two; printf '\\377\\n' >&2"))
     alone = instance.cli("logs", "a")
     assert (alone.stdout, alone.stderr) == ("one\nend", "bad\n")
-    both = [PROGRAMS / "tinyo", "logs", "a", "long"]
+    both = [str(PROGRAMS / "tinyo"), "logs", "a", "long"]
     done = subprocess.run(both, env=instance.environment, capture_output=True)
     assert sorted(done.stdout.splitlines()) == [b"a    | end", b"a    | one", b"long | two"]
     assert sorted(done.stderr.splitlines()) == [b"a    | bad", b"long | \xff"]

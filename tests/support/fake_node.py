@@ -302,6 +302,15 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.note(request, context)
         return pb.PruneVolumesResponse(removed=self.volumes)
 
+    def CopyOut(self, request: pb.CopyOutRequest, context: Any) -> Iterator[pb.CopyOutResponse]:
+        self.note(request, context)
+        yield pb.CopyOutResponse(data=self.archive)
+
+    def CopyIn(self, requests: Iterator[pb.CopyInRequest], context: Any) -> pb.CopyInResponse:
+        self.note(next(requests), context)
+        self.archive = b"".join(request.data for request in requests)
+        return pb.CopyInResponse()
+
 
 def differ(one: Message, other: Message, field: str) -> bool:
     """Whether a field has another value in both."""

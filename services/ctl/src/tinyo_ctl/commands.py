@@ -159,6 +159,24 @@ COMMANDS = (
         ],
     ),
     Command(
+        ("cp",),
+        "copy files into a container, or out of it",
+        "copying:copy",
+        "  tinyo cp web:/etc/app.conf .          it need not run\n"
+        "  tinyo cp site/. web:/srv              what is in a folder, and not the folder itself\n"
+        "  tinyo cp web:/srv - | tar -t          as a tar; `tinyo cp - web:/srv` takes one",
+        [
+            flag(
+                "-a", "--archive", action="store_true", help="keep owners (default: root's there, yours here)"
+            ),
+            flag(
+                "-L", "--follow-link", action="store_true", help="when the source is a link, what it leads to"
+            ),
+            flag("source", metavar="NAME:PATH|PATH|-", help="from where"),
+            flag("target", metavar="PATH|-|NAME:PATH", help="a folder that is there, or a new name"),
+        ],
+    ),
+    Command(
         ("commit",),
         "make an image of a container",
         "commit:commit",

@@ -10,6 +10,7 @@ from tinyo.v1.version_pb2 import Version
 from tinyo_runtime import execs, logreader
 from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
+from tinyo_runtime.copycalls import CopyCalls
 from tinyo_runtime.errors import Context
 from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
@@ -19,7 +20,9 @@ from tinyo_runtime.volumecalls import VolumeCalls
 VERSION = Version(program="0.1.0", contract="v1.0", features=[])
 
 
-class Calls(ImageCalls, ArchiveCalls, PushCalls, VolumeCalls, runtime_pb2_grpc.RuntimeServiceServicer):
+class Calls(
+    ImageCalls, ArchiveCalls, PushCalls, VolumeCalls, CopyCalls, runtime_pb2_grpc.RuntimeServiceServicer
+):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
 
     containers: Containers
