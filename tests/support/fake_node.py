@@ -24,6 +24,7 @@ from tinyo.v1.event_pb2 import Event, EventReason
 from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, PullProgress
 from tinyo.v1.push_pb2 import PushedImage, PushProgress
 from tinyo.v1.stats_pb2 import ContainerStats
+from tinyo.v1.storage_pb2 import Volume
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
 from tinyo.v1.version_pb2 import Version
 
@@ -67,6 +68,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.uploads: Iterable[PushProgress] = ()
         self.prunable: list[Image] = []
         self.samples: list[list[ContainerStats]] = []
+        self.volumes: list[Volume] = []
         self.findings: list[pb.VerifyImagesResponse] = []
         #: How far images are said to be, by reference, until they are there.
         self.pulls: dict[str, Iterable[PullProgress]] = {}
@@ -290,6 +292,35 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
             yield pb.ExportImagesResponse(data=self.archive[at : at + 100_000])
         if not self.gate.is_set():
             context.abort(grpc.StatusCode.DATA_LOSS, "a blob is damaged")
+
+    def ListVolumes(self, request: pb.ListVolumesRequest, context: Any) -> pb.ListVolumesResponse:
+        self.note(request, context)
+        return pb.ListVolumesResponse(volumes=self.volumes)
+
+    def CreateVolume(self, request: pb.CreateVolumeRequest, context: Any) -> pb.CreateVolumeResponse:
+        self.note(request, context)
+        return pb.CreateVolumeResponse(volume=Volume(name=request.name), created=not self.volumes)
+
+    def RemoveVolumes(self, request: pb.RemoveVolumesRequest, context: Any) -> pb.RemoveVolumesResponse:
+        self.note(request, context)
+        return pb.RemoveVolumesResponse(removed=request.names)
+
+    def InspectVolume(self, request: pb.InspectVolumeRequest, context: Any) -> pb.InspectVolumeResponse:
+        self.note(request, context)
+        return pb.InspectVolumeResponse(volume=self.volumes[0])
+
+    def PruneVolumes(self, request: pb.PruneVolumesRequest, context: Any) -> pb.PruneVolumesResponse:
+        self.note(request, context)
+        return pb.PruneVolumesResponse(removed=self.volumes)
+
+    def CopyOut(self, request: pb.CopyOutRequest, context: Any) -> Iterator[pb.CopyOutResponse]:
+        self.note(request, context)
+        yield pb.CopyOutResponse(data=self.archive)
+
+    def CopyIn(self, requests: Iterator[pb.CopyInRequest], context: Any) -> pb.CopyInResponse:
+        self.note(next(requests), context)
+        self.archive = b"".join(request.data for request in requests)
+        return pb.CopyInResponse()
 
 
 def differ(one: Message, other: Message, field: str) -> bool:

@@ -232,7 +232,9 @@ def test_files_that_are_elsewhere_are_refused(root: Path, note: str) -> None:
     assert verdict["error"] == "corrupt" and "moved" in verdict["message"]
 
 
-def test_what_tinyo_made_for_mounts_is_left_out(root: Path) -> None:
+def test_what_tinyo_made_for_mounts_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+
     def make(path: str, kind: Callable[[Path], object]) -> None:
         kind(root / path)
         above, _, name = path.rpartition("/")

@@ -55,6 +55,13 @@ def seconds(text: str) -> int:
     return number * 1000
 
 
+def when(text: str) -> Any:
+    """A time on the command line."""
+    from tinyo_ctl import logs
+
+    return logs.when(text)
+
+
 NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
 GRACE = flag("-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: 10)")
 #: Each is named as its key in a Statefile.
@@ -104,14 +111,23 @@ COMMANDS = (
     ),
     Command(
         ("logs",),
-        "show what a container writes",
-        "streams:logs",
+        "show what containers write",
+        "logs:show",
         "  tinyo logs -f -n 20 web               the last 20 lines, and what comes\n"
-        "  tinyo logs web >out 2>err             its two streams stay apart",
+        "  tinyo logs web >out 2>err             its two streams stay apart\n"
+        "  tinyo logs -f web db                  both, each line with its name\n"
+        "  tinyo logs --since 10m --until 5m web\n"
+        "  tinyo logs -o json web | jq .text     for programs",
         [
-            flag("name", metavar="NAME", help="name or id"),
+            flag("names", nargs="+", metavar="NAME", help="name or id"),
             FOLLOW,
             flag("-n", "--lines", type=count, metavar="N", help="only the last N lines"),
+            flag(
+                "--since", type=when, metavar="TIME", help="only from then on: 10m (ago), or a date and time"
+            ),
+            flag("--until", type=when, metavar="TIME", help="only before that"),
+            flag("-t", "--timestamps", action="store_true", help="when each line came, in UTC"),
+            flag("-o", "--output", choices=("json",), help="an object a line (default: as it was written)"),
         ],
     ),
     Command(
@@ -175,6 +191,24 @@ COMMANDS = (
         ],
     ),
     Command(
+        ("cp",),
+        "copy files into a container, or out of it",
+        "copying:copy",
+        "  tinyo cp web:/etc/app.conf .          it need not run\n"
+        "  tinyo cp site/. web:/srv              what is in a folder, and not the folder itself\n"
+        "  tinyo cp web:/srv - | tar -t          as a tar; `tinyo cp - web:/srv` takes one",
+        [
+            flag(
+                "-a", "--archive", action="store_true", help="keep owners (default: root's there, yours here)"
+            ),
+            flag(
+                "-L", "--follow-link", action="store_true", help="when the source is a link, what it leads to"
+            ),
+            flag("source", metavar="NAME:PATH|PATH|-", help="from where"),
+            flag("target", metavar="PATH|-|NAME:PATH", help="a folder that is there, or a new name"),
+        ],
+    ),
+    Command(
         ("commit",),
         "make an image of a container",
         "commit:commit",
@@ -201,6 +235,42 @@ COMMANDS = (
             flag("name", metavar="NAME", help="name or id"),
             flag("image", metavar="IMAGE", help="its reference; an image that had it loses it"),
         ],
+    ),
+    Command(
+        ("volume ls",),
+        "list volumes",
+        "volumes:show",
+        "  tinyo volume ls                       with the containers that use them",
+        [flag("-o", "--output", choices=("name",), help="how (default: a table)")],
+    ),
+    Command(
+        ("volume create",),
+        "make volumes",
+        "volumes:create",
+        "  tinyo volume create data              a Statefile makes those that it names by itself",
+        [flag("names", nargs="+", metavar="NAME", help="what they are called")],
+    ),
+    Command(
+        ("volume rm",),
+        "remove volumes, with all that is in them",
+        "volumes:remove",
+        "  tinyo volume rm data                  refused while a container uses it, be it a stopped one",
+        [flag("names", nargs="+", metavar="NAME", help="name of a volume")],
+    ),
+    Command(
+        ("volume inspect",),
+        "show where a volume is, how large, and who uses it",
+        "volumes:inspect",
+        "  tinyo volume inspect data | jq -r .path",
+        [flag("name", metavar="NAME", help="name of a volume")],
+    ),
+    Command(
+        ("volume prune",),
+        "remove all volumes that no container uses",
+        "volumes:prune",
+        "  tinyo volume prune                    shows them and asks\n"
+        "  tinyo volume prune -f                 without asking",
+        [flag("-f", "--force", action="store_true", help="do not ask")],
     ),
     Command(
         ("image ls",),

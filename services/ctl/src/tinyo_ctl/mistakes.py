@@ -23,7 +23,6 @@ ALIAS_LIMIT, DEPTH_LIMIT = 100, 32
 #: Keys whose value is one text, and the field of the spec that it becomes.
 TEXTS = {"container": "image", "name": "name", "workdir": "workdir", "user": "user"}
 KEYS = (*TEXTS, "command", "env", "port", "mounts", *keys.KEYS)
-MOUNT_KEYS = ("source", "target", "read_only", "create")
 
 
 class Place(NamedTuple):
@@ -183,14 +182,13 @@ class Reader:
 
     def mount(self, node: yaml.Node, path: str) -> None:
         """One mount, written as a mapping."""
-        values = self.mapping(node, MOUNT_KEYS)
+        values = self.mapping(node, tuple(shorthand.MOUNT))
         for key, value in values.items():
-            if key in ("source", "target"):
-                self.value(value, f"{path}.{key}", shorthand.path, "")
-            else:
-                self.value(value, f"{path}.{key}", shorthand.truth, False)
+            shorthand.MOUNT[key].kind.find(self, value, f"{path}.{shorthand.MOUNT[key].field}")
+        if "source" in values and "volume" in values:
+            self.mistake(node, "a mount has a 'source' or a 'volume', and not both")
         for key in ("source", "target"):
-            if key not in values:
+            if key not in values and not (key == "source" and "volume" in values):
                 self.mistake(node, f"{key!r} of the mount is missing")
 
     def mapping(self, node: yaml.Node | None, allowed: tuple[str, ...] = ()) -> dict[str, yaml.Node]:

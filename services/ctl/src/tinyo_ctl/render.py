@@ -12,7 +12,7 @@ from tinyo.v1.container_pb2 import Container, Phase, Port, Protocol
 from tinyo_ctl.tell import safe
 
 #: Numbers of SGR (ECMA-48) for the few styles that there are.
-STYLES = {"green": 32, "red": 31, "yellow": 33, "dim": 2, "bold": 1}
+STYLES = {"green": 32, "red": 31, "yellow": 33, "dim": 2, "bold": 1, "cyan": 36, "magenta": 35, "blue": 34}
 
 
 def styled(style: str, text: str, stream: IO[str] | None = None) -> str:

@@ -5,6 +5,8 @@ import shlex
 from typing import Any
 
 from tinyo_ctl import keys
+from tinyo_ctl.keys import storage
+from tinyo_ctl.keys.kinds import Key, One, truth
 
 
 def spell_out(values: dict[str, Any], path: str) -> None:
@@ -47,33 +49,45 @@ def variable(text: str) -> tuple[str, str]:
 
 def mount(written: str | dict[str, str], folder: str) -> dict[str, Any]:
     """A mount by its keys, or in short."""
-    values: dict[str, Any] = short_mount(written) if isinstance(written, str) else dict(written)
-    # Without following links, so that the same file always means the same spec.
-    source = os.path.expanduser(values["source"])
-    values["source"] = os.path.normpath(os.path.join(folder, source))
-    for key in values.keys() - {"source", "target"}:
-        values[key] = truth(values[key])
+    texts = short_mount(written) if isinstance(written, str) else written
+    values = {MOUNT[key].field: MOUNT[key].kind.made(text) for key, text in texts.items()}
+    if "source" in values:
+        # Without following links, so that the same file always means the same spec.
+        source = os.path.expanduser(values["source"])
+        values["source"] = os.path.normpath(os.path.join(folder, source))
     return values
 
 
 def short_mount(text: str) -> dict[str, str]:
-    """A mount: "source:target" or "source:target:ro"."""
+    """A mount: "source:target" or "source:target:OPTIONS", where a name that is no path is that of a volume."""
     source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not (source and target) or mode not in ("", "ro"):
+    target, colon, options = rest.partition(":")
+    if not (source and target):
         raise ValueError(f"{text!r} is no mount: write source:target or source:target:ro")
-    return {"source": source, "target": target, "read_only": "true" if mode else "false"}
+    is_name = "/" not in source and not source.startswith((".", "~"))
+    values = {"volume" if is_name else "source": source, "target": target, "read_only": "false"}
+    for option in options.split(",") if colon else []:
+        if option in ("ro", "rw"):
+            values["read_only"] = "true" if option == "ro" else "false"
+        elif option == "nocopy":
+            values["nocopy"] = "true"
+        elif option in storage.PROPAGATIONS:
+            values["propagation"] = option
+        else:
+            raise ValueError(
+                f"{option!r} is no option of a mount: there are ro, rw, nocopy, rslave and rshared"
+            )
+    return values
 
 
-def path(text: str) -> str:
-    """A path, which cannot be empty."""
-    if not text:
-        raise ValueError("a path is expected here")
-    return text
-
-
-def truth(text: str) -> bool:
-    """true or false."""
-    if text not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
-    return text == "true"
+#: What a mount can say, and the fields that this becomes.
+MOUNT = {
+    "source": Key("source", One(storage.target)),
+    "volume": Key("volume", One(str)),
+    "target": Key("target", One(storage.target)),
+    "read_only": Key("read_only", One(truth)),
+    "create": Key("create", One(truth)),
+    "nocopy": Key("no_copy", One(truth)),
+    "sub_path": Key("sub_path", One(storage.target)),
+    "propagation": Key("propagation", One(storage.propagation)),
+}

@@ -1,4 +1,4 @@
-"""`tinyo logs` and `tinyo exec`: bytes of a container, whole where a program reads them, harmless on a terminal."""
+"""`tinyo exec`: bytes of a container, whole where a program reads them, harmless on a terminal."""
 
 import argparse
 import codecs
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from tinyo.node.v1 import node_pb2 as api
-from tinyo.v1.stream_pb2 import ExecInput, ExecSpec, OutputStream
+from tinyo.v1.stream_pb2 import ExecInput, ExecSpec
 
 from tinyo_ctl.failures import UsageError
 from tinyo_ctl.services import node
@@ -48,22 +48,6 @@ def safe_log(text: str) -> str:
     """Text that a terminal shows and never obeys; lines, tabs and colours stay."""
     parts = ALLOWED.split(text.replace("\r\n", "\n"))
     return "".join(part if index % 2 else safe(part) for index, part in enumerate(parts))
-
-
-def logs(options: argparse.Namespace) -> int:
-    """`tinyo logs`: standard output to standard output, standard error to standard error."""
-    out, err = Output(sys.stdout), Output(sys.stderr)
-    request = api.LogsRequest(name=options.name, follow=options.follow, tail=options.lines)
-    with node(options.host) as calls:
-        try:
-            for answer in calls.Logs(request):
-                for entry in answer.entries:
-                    wrote_error = entry.stream == OutputStream.OUTPUT_STREAM_STDERR
-                    (err if wrote_error else out).write(entry.data)
-        finally:
-            out.close()
-            err.close()
-    return 0
 
 
 def execute(options: argparse.Namespace) -> int:

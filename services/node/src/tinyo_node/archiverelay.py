@@ -12,11 +12,7 @@ from tinyo_node.reaching import Reaching
 
 
 class ArchiveRelay(Reaching):
-    """A part of NodeService; see server.py.
-
-    When a call has ended, that of the runtime has, too: whoever does not read any more leaves a generator behind that
-    waits to be collected.
-    """
+    """A part of NodeService; see server.py."""
 
     async def ImportImages(
         self, requests: AsyncIterator[pb.ImportImagesRequest], context: Context
@@ -28,11 +24,8 @@ class ArchiveRelay(Reaching):
                 else:
                     yield rt.ImportImagesRequest(data=request.data)
 
-        await self.reached()
-        call = self.runtime.ImportImages(relayed())
-        context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
         try:
-            async for answer in call:
+            async for answer in self.passed_on(context, self.runtime.ImportImages, relayed()):
                 match answer.WhichOneof("result"):
                     case "progress":
                         yield pb.ImportImagesResponse(progress=answer.progress)
@@ -48,10 +41,8 @@ class ArchiveRelay(Reaching):
     async def ExportImages(
         self, request: pb.ExportImagesRequest, context: Context
     ) -> AsyncIterator[pb.ExportImagesResponse]:
-        await self.reached()
-        call = self.runtime.ExportImages(rt.ExportImagesRequest(references=request.references))
-        context.add_done_callback(lambda _: call.cancel())  # type: ignore[arg-type]
-        async for answer in call:
+        theirs = rt.ExportImagesRequest(references=request.references)
+        async for answer in self.passed_on(context, self.runtime.ExportImages, theirs):
             if answer.HasField("content"):
                 yield pb.ExportImagesResponse(content=answer.content)
             else:

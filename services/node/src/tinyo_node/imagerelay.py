@@ -73,16 +73,15 @@ class ImageRelay(Reaching):
     async def VerifyImages(
         self, request: pb.VerifyImagesRequest, context: Context
     ) -> AsyncIterator[pb.VerifyImagesResponse]:
-        await self.reached()
-        async for answer in self.runtime.VerifyImages(rt.VerifyImagesRequest(references=request.references)):
+        theirs = rt.VerifyImagesRequest(references=request.references)
+        async for answer in self.passed_on(context, self.runtime.VerifyImages, theirs):
             yield pb.VerifyImagesResponse(image=answer.image, problems=answer.problems)
 
     async def PushImage(
         self, request: pb.PushImageRequest, context: Context
     ) -> AsyncIterator[pb.PushImageResponse]:
         theirs = rt.PushImageRequest(reference=request.reference, target=request.target)
-        await self.reached()
-        async for answer in self.runtime.PushImage(theirs):
+        async for answer in self.passed_on(context, self.runtime.PushImage, theirs):
             if answer.HasField("progress"):
                 yield pb.PushImageResponse(progress=answer.progress)
             else:

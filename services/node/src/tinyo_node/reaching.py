@@ -1,9 +1,13 @@
-"""A runtime that was only just started is waited for a moment, by whoever passes a call on to it."""
+"""How calls are passed on to the runtime: one that was only just started is waited for a moment, and whoever goes
+takes his call along."""
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from tinyo.runtime.v1 import runtime_pb2 as rt
+
+from tinyo_node.interceptors import Context
 
 if TYPE_CHECKING:
     from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub  # generated for type checkers alone
@@ -24,3 +28,14 @@ class Reaching:
         except grpc.aio.AioRpcError as error:
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise
+
+    async def passed_on(
+        self, context: Context, call: Callable[[Any], Any], request: Any
+    ) -> AsyncIterator[Any]:
+        """The answers of a call of the runtime. When the caller's call has ended, that one has, too: whoever does not
+        read any more leaves a generator behind that waits to be collected."""
+        await self.reached()
+        theirs = call(request)
+        context.add_done_callback(lambda _: theirs.cancel())  # type: ignore[arg-type]
+        async for answer in theirs:
+            yield answer

@@ -40,7 +40,10 @@ class Relay(Reaching):
         theirs = rt.LogsRequest(id=container.id, follow=request.follow)
         if request.HasField("tail"):
             theirs.tail = request.tail
-        async for answer in self.runtime.Logs(theirs):
+        for field in ("since", "until"):
+            if request.HasField(field):
+                getattr(theirs, field).CopyFrom(getattr(request, field))
+        async for answer in self.passed_on(context, self.runtime.Logs, theirs):
             yield pb.LogsResponse(entries=answer.entries)
 
     async def Exec(
@@ -57,7 +60,7 @@ class Relay(Reaching):
             async for request in requests:
                 yield rt.ExecRequest(input=request.input)
 
-        async for answer in self.runtime.Exec(relayed()):
+        async for answer in self.passed_on(context, self.runtime.Exec, relayed()):
             yield pb.ExecResponse(output=answer.output)
 
     async def PullImage(

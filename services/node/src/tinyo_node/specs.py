@@ -113,7 +113,7 @@ def check(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         if port.protocol == PROTOCOL_UNSPECIFIED:
             yield f"ports[{index}].protocol", "the protocol is tcp or udp"
     for index, mount in enumerate(spec.mounts):
-        if not mount.source.startswith("/"):
+        if not mount.source.startswith("/") and not mount.volume:
             yield f"mounts[{index}].source", f"mount source {mount.source!r} is not an absolute path"
         if not mount.target.startswith("/") or ".." in mount.target.split("/") or not mount.target.strip("/"):
             yield (

@@ -10,15 +10,19 @@ from tinyo.v1.version_pb2 import Version
 from tinyo_runtime import execs, logreader, stats, updating
 from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
+from tinyo_runtime.copycalls import CopyCalls
 from tinyo_runtime.errors import Context
 from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
 from tinyo_runtime.pushcalls import PushCalls
+from tinyo_runtime.volumecalls import VolumeCalls
 
 VERSION = Version(program="0.1.0", contract="v1.0", features=[])
 
 
-class Calls(ImageCalls, ArchiveCalls, PushCalls, runtime_pb2_grpc.RuntimeServiceServicer):
+class Calls(
+    ImageCalls, ArchiveCalls, PushCalls, VolumeCalls, CopyCalls, runtime_pb2_grpc.RuntimeServiceServicer
+):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
 
     containers: Containers
@@ -54,8 +58,12 @@ class Calls(ImageCalls, ArchiveCalls, PushCalls, runtime_pb2_grpc.RuntimeService
     async def Logs(self, request: pb.LogsRequest, context: Context) -> AsyncIterator[pb.LogsResponse]:
         container = self.containers.get(request.id)
         tail = request.tail if request.HasField("tail") else None
-        async for entries in logreader.read(container, tail=tail, follow=request.follow):
-            yield pb.LogsResponse(entries=entries)
+        since = request.since if request.HasField("since") else None
+        until = request.until if request.HasField("until") else None
+        entries = logreader.read(container, tail=tail, follow=request.follow, since=since, until=until)
+        async with contextlib.aclosing(entries):
+            async for batch in entries:
+                yield pb.LogsResponse(entries=batch)
 
     async def Exec(
         self, requests: AsyncIterator[pb.ExecRequest], context: Context

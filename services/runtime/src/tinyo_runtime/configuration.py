@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyo_runtime import logs
+
 if TYPE_CHECKING:
     from tinyo_runtime.settings import Settings
 
@@ -31,4 +33,9 @@ def chosen(settings: "Settings", argv: list[str] | None) -> dict[str, str]:
     for key, default in defaults.items():
         value = os.environ.get(f"TINYO_RUNTIME_{key.upper()}", str(found.get(key, default)))
         parser.add_argument(f"--{key.replace('_', '-')}", default=value, help=f"default: {default or 'none'}")
-    return {key: value.format(instance=instance) for key, value in vars(parser.parse_args(argv)).items()}
+    chosen = vars(parser.parse_args(argv))
+    try:
+        logs.check(chosen["log_max_size"], chosen["log_max_files"])
+    except ValueError as error:
+        raise SystemExit(f"{file}: log_max_size, log_max_files: {error}") from None
+    return {key: value.format(instance=instance) for key, value in chosen.items()}

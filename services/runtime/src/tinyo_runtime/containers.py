@@ -93,7 +93,7 @@ class Containers:
                 await self.network.publish(spec.name, endpoint.address, spec.ports)
             resources.push_async_callback(self.cgroups.remove, id)
             self.cgroups.make(id)
-            mounts = [*sources.prepare(container.folder, container.config, endpoint.address), *spec.mounts]
+            mounts = [*sources.prepare(container.folder, container.config, endpoint.address)] or spec.mounts
             with rootfs.opened(mounts) as opened, self.cgroups.opened(id) as joined:
                 fds = [endpoint.netns, *joined, *(fd for _, fd, _ in opened)]
                 plan = process_plan(spec, image) | {"id": id, "hostname": spec.name, "netns": 0}
@@ -113,7 +113,7 @@ class Containers:
         """The container has this process from now on."""
         container.process, container.state.pid = process, process.pid
         container.ending = asyncio.ensure_future(self._end(container, process))
-        logs.keep(container, process)
+        logs.keep(self, container, process)
         self.changed(container, v1.PHASE_RUNNING)
 
     async def _end(self, container: Container, process: Process) -> None:

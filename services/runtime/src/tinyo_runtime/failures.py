@@ -75,6 +75,18 @@ def source_missing(index: int, source: str) -> TinyoError:
     return TinyoError(FAILED, "MOUNT_SOURCE_MISSING", message, {"source": source}, field)
 
 
+def mount_failed(index: int, field: str, message: str) -> TinyoError:
+    """MOUNT_FAILED, of the mount with that index."""
+    where = f"mounts[{index}].{field}"
+    return TinyoError(FAILED, "MOUNT_FAILED", message, {"field": where}, where)
+
+
+def started_meanwhile(name: str) -> TinyoError:
+    """COPY_REFUSED: a container that did not run when it was asked for runs now."""
+    message = f"container {name!r} was started just now: try again"
+    return TinyoError(grpc.StatusCode.ABORTED, "COPY_REFUSED", message, {"name": name})
+
+
 def changes_gone(after: int, oldest: int) -> TinyoError:
     """EVENTS_GONE: a watcher asks for what is no longer kept."""
     message = f"changes after {after} are not kept: list, then watch"

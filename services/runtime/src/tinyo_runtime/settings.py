@@ -29,6 +29,10 @@ class Settings(parts.Parts):
     #: Registries that are spoken to without TLS, "host" or "host:port", separated by commas.
     insecure_registries: str = ""
 
+    #: Bytes of one file of a container's log ("64k", "10m", "1g"), and how many files there are, unless its spec says.
+    log_max_size: str = "10m"
+    log_max_files: str = "3"
+
     @property
     def prefix(self) -> str:
         """What the names of this instance's interfaces begin with (at most 6 of 15 characters)."""

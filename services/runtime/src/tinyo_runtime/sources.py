@@ -12,12 +12,15 @@ from tinyo_runtime.network.names import files
 
 def prepare(folder: Path, config: ContainerConfig, address: str) -> list[Mount]:
     """Makes what a mount says `create` of; writes /etc/hostname, /etc/hosts and /etc/resolv.conf, and gives
-    the mounts that show them. What the Statefile mounts there lies above.
+    the mounts that show them and what of the Statefile's is just a file or folder of the host. What the Statefile
+    mounts there lies above.
 
     Raises TinyoError MOUNT_SOURCE_MISSING for a source that is not there.
     """
     spec = config.spec
     for index, mount in enumerate(spec.mounts):
+        if mount.volume:
+            continue
         if mount.create:
             os.makedirs(mount.source, exist_ok=True)
         elif not os.path.exists(mount.source):
@@ -30,4 +33,10 @@ def prepare(folder: Path, config: ContainerConfig, address: str) -> list[Mount]:
     (folder / "etc").mkdir(exist_ok=True)
     for name, text in texts.items():
         (folder / "etc" / name).write_text(text)
-    return [Mount(source=str(folder / "etc" / name), target=f"/etc/{name}") for name in texts]
+    ours = [Mount(source=str(folder / "etc" / name), target=f"/etc/{name}") for name in texts]
+    return [*ours, *filter(is_plain, spec.mounts)]
+
+
+def is_plain(mount: Mount) -> bool:
+    """Whether nothing has to be known of a mount but its source; of the others, `options.storage` knows more."""
+    return not (mount.volume or mount.sub_path or mount.propagation)

@@ -5,13 +5,15 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import limits, network, userns
+from tinyo_ctl.keys import limits, log, network, storage, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
 KEYS: dict[str, Key] = {
     **limits.KEYS,
+    **log.KEYS,
     **network.KEYS,
+    **storage.KEYS,
     **userns.KEYS,
 }
 

@@ -35,6 +35,13 @@ class Key(NamedTuple):
     needed: bool = False
 
 
+def truth(text: str) -> bool:
+    """true or false."""
+    if text not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
 @dataclass
 class One:
     """One value; `parse` raises ValueError with a sentence for people."""

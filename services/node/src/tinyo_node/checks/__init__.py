@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import limits, network, userns
+from tinyo_node.checks import limits, log, network, storage, userns
 
 FILL: tuple[Callable[[ContainerSpec], None], ...] = ()
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     limits.check,
+    log.check,
     network.check,
+    storage.check,
     userns.check,
 )
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
 
@@ -45,9 +44,9 @@ class Start:
 
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
-    from tinyo_runtime.options import limits, network, userns
+    from tinyo_runtime.options import limits, network, storage, userns
 
-    return (limits.part, network.part, userns.part)
+    return (limits.part, network.part, storage.mounts, userns.part)
 
 
 #: In this order: that of user namespaces maps what all others have mounted.

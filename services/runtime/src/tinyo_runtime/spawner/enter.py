@@ -13,7 +13,7 @@ import warnings  # noqa: F401 (os.execvpe would import it)
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from tinyo_runtime.spawner import failures, harden, mounts, protocol, system, userns
+from tinyo_runtime.spawner import failures, harden, mounts, protocol, readonly, system, userns
 from tinyo_runtime.spawner import syscalls as sys
 
 #: The descriptors of the status pipe and of the socket for the plan in the child.
@@ -88,6 +88,7 @@ def leave_the_host(plan: Plan) -> None:
     sys.pivot_root(".", ".")
     sys.detach(".")
     os.chdir("/")
+    readonly.close(plan.message)
 
 
 def take_stdio(plan: Plan) -> None:

@@ -35,8 +35,6 @@ def open_in_root(path: str, *, make: str = "", links: bool = True) -> int:
 def attach(mount: int, target: str, *, make: str = "", links: bool = True) -> None:
     """Moves a mount onto a target inside the root; both are descriptors when it happens."""
     fd = open_in_root(target, make=make, links=links)
-    try:
-        sys.move_mount(mount, fd, target)
-    finally:
-        os.close(fd)
-        os.close(mount)
+    sys.move_mount(mount, fd, target)
+    os.close(fd)
+    os.close(mount)
