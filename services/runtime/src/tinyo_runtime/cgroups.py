@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them.
-CONTROLLERS = ("pids", "memory", "cpu")
+#: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them, and knows no "devices".
+CONTROLLERS = ("pids", "memory", "cpu", "devices")
 #: Most processes and threads of a container, where nothing else is asked for.
 PIDS_MAX = 4096
 

@@ -5,10 +5,13 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
+from tinyo_ctl.keys import devices
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
-KEYS: dict[str, Key] = {}
+KEYS: dict[str, Key] = {
+    **devices.KEYS,
+}
 
 
 def spell_out(values: dict[str, Any]) -> None:

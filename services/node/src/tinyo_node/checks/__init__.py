@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-FILL: tuple[Callable[[ContainerSpec], None], ...] = ()
-CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = ()
+from tinyo_node.checks import devices
+
+FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill,)
+CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (devices.check,)
 
 
 def fill(spec: ContainerSpec) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
+from tinyo_runtime.options import devices
+
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
 
@@ -41,7 +43,7 @@ class Start:
 
 
 #: In this order.
-PARTS: tuple[Callable[[Start], Awaitable[None]], ...] = ()
+PARTS: tuple[Callable[[Start], Awaitable[None]], ...] = (devices.part,)
 
 
 @asynccontextmanager
