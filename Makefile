@@ -24,9 +24,10 @@ CONTRACTS := protos/setup.py protos/pyproject.toml $(shell find protos/tinyo -na
 SERVICES := $(wildcard services/*)
 RUN_PACKAGES := python3-venv libnftables1 busybox-static
 TEST_PACKAGES := iproute2 nftables skopeo umoci docker-registry mmdebstrap strace
+VM_PACKAGES := qemu-system-x86 kmod
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## install what running needs: Debian packages, an environment, the services
 
@@ -35,6 +36,9 @@ demo: setup ## bring up the first example, look at it from all sides, take it aw
 
 test: $(VENV)/.developing ## run every check and every test
 	@VENV=$(VENV) scripts/test $(TESTS)
+
+test-v2: $(VENV)/.developing vm ## run tests on a kernel with pure cgroup v2, in a virtual machine (TESTS=...)
+	@VENV=$(VENV) scripts/test-v2 $(TESTS)
 
 test-all: ## the same on every Python from 3.11 on that is here
 	@for python in $$(scripts/pythons); do echo "== $$python"; $(MAKE) test PYTHON=$$python; done
@@ -80,12 +84,17 @@ clean: ## remove what was made in this folder
 	@rm -rf .venv* .coverage* build protos/build services/*/build .*_cache .hypothesis
 	@find . -name __pycache__ -o -name '*.egg-info' -prune | xargs rm -rf
 
-.PHONY: help setup demo test test-all fuzz format budget bench picture compose-dev install uninstall lock clean run-packages
+.PHONY: help setup demo test test-v2 test-all fuzz format budget bench picture compose-dev install uninstall lock clean
+.PHONY: run-packages vm
 
 # An environment is complete when its stamp is newer than what it was made from.
 
 run-packages:
 	@scripts/apt $(RUN_PACKAGES)
+
+vm:
+	@scripts/apt $(VM_PACKAGES)
+	@scripts/kernel build/kernel
 
 $(VENV)/bin/uv: requirements/uv.txt | run-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is too old: 3.11 or newer is needed")'

@@ -65,18 +65,17 @@ def test_nothing_generated_is_in_git() -> None:
 
 
 def test_every_command_of_the_documents_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     documents = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
     for path in documents:
-        missing = set(re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(), re.MULTILINE)) - targets
+        missing = set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", path.read_text(), re.MULTILINE)) - targets
         assert not missing, f"{path} speaks of make {missing}"
 
 
 def test_help_lists_every_target_that_is_meant_for_people() -> None:
-    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert targets
-    listed = re.findall(r"^  make ([a-z-]+)", run("make", "help"), re.MULTILINE)
-    assert sorted([*listed, "run-packages"]) == sorted(targets[1].split())
+    targets = " ".join(re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    listed = re.findall(r"^  make ([a-z0-9-]+)", run("make", "help"), re.MULTILINE)
+    assert sorted([*listed, "run-packages", "vm"]) == sorted(targets.split())
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:

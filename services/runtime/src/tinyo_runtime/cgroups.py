@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them. cpuacct, which is mostly
-#: one with cpu, counts processor time.
-CONTROLLERS = ("pids", "memory", "cpu", "cpuacct")
+#: one with cpu, counts processor time; v2 knows no "devices".
+CONTROLLERS = ("pids", "memory", "cpu", "cpuacct", "devices")
 #: Further ones that cost nothing in v2, for limits and stats.
 V2_CONTROLLERS = ("io", "cpuset")
 #: Most processes and threads of a container, where nothing else is asked for.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import grpc
 from tinyo.v1.container_pb2 import ContainerSpec
 
+from tinyo_runtime.devices.cdi import Unusable
 from tinyo_runtime.errors import TinyoError
 
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
@@ -85,6 +86,17 @@ def started_meanwhile(name: str) -> TinyoError:
     """COPY_REFUSED: a container that did not run when it was asked for runs now."""
     message = f"container {name!r} was started just now: try again"
     return TinyoError(grpc.StatusCode.ABORTED, "COPY_REFUSED", message, {"name": name})
+
+
+@contextlib.contextmanager
+def device(name: str, field: str) -> Iterator[None]:
+    """DEVICE_UNUSABLE when a device cannot be given to a container."""
+    try:
+        yield
+    except (OSError, Unusable) as error:
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        message = f"device {name} cannot be used: {reason}"
+        raise TinyoError(FAILED, "DEVICE_UNUSABLE", message, {"device": name}, field) from None
 
 
 def changes_gone(after: int, oldest: int) -> TinyoError:

@@ -5,11 +5,12 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import limits, log, network, storage, userns
+from tinyo_ctl.keys import devices, limits, log, network, storage, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
 KEYS: dict[str, Key] = {
+    **devices.KEYS,
     **limits.KEYS,
     **log.KEYS,
     **network.KEYS,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import limits, log, network, storage, userns
+from tinyo_node.checks import devices, limits, log, network, storage, userns
 
-FILL: tuple[Callable[[ContainerSpec], None], ...] = ()
+FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill,)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
+    devices.check,
     limits.check,
     log.check,
     network.check,
