@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tinyo.v1.container_pb2 import ContainerSpec
 from tinyo.v1.resources_pb2 import IoLimit, Resources
-from tinyo_ctl.keys import limits as keys
+from tinyo_ctl.keys import values
 from tinyo_ctl.mistakes import StatefileError
 from tinyo_ctl.statefile import load
-from tinyo_node.checks import check
+from tinyo_node.checks.limits import check
 from tinyo_runtime import hierarchies, limits
 from tinyo_runtime.errors import TinyoError
 
@@ -58,13 +58,13 @@ def test_everything_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_sizes(text: str, bytes: int) -> None:
-    assert keys.size(text) == bytes
+    assert values.size(text) == bytes
 
 
 @pytest.mark.parametrize("text", ["", "m", "-1", "1x", "1.g", "0x10", "1e9", "٣m", "9" * 16, "9999999p"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is no size"):
-        keys.size(text)
+        values.size(text)
 
 
 def test_mistakes_have_places(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from tinyo_ctl import keys
 from tinyo_ctl.keys import storage
-from tinyo_ctl.keys.kinds import Key, One, truth
+from tinyo_ctl.keys.kinds import Key, One
+from tinyo_ctl.keys.values import truth
 
 
 def spell_out(values: dict[str, Any], path: str) -> None:

@@ -35,13 +35,6 @@ class Key(NamedTuple):
     needed: bool = False
 
 
-def truth(text: str) -> bool:
-    """true or false."""
-    if text not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
-    return text == "true"
-
-
 @dataclass
 class One:
     """One value; `parse` raises ValueError with a sentence for people."""

@@ -5,23 +5,15 @@ from typing import Any
 
 from tinyo.v1.storage_pb2 import Propagation
 
-from tinyo_ctl.keys.kinds import Key, One, Several, Table, truth
+from tinyo_ctl.keys.kinds import Key, One, Several, Table
+from tinyo_ctl.keys.values import size, truth
 
-UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-SIZE = re.compile(r"(\d{1,15}) ?([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 #: As people know them from docker; none of ours spreads without all that is below.
 PROPAGATIONS = {
     f"{prefix}{name}": getattr(Propagation, f"PROPAGATION_{name.upper()}")
     for name in ("private", "slave", "shared")
     for prefix in ("", "r")
 }
-
-
-def size(text: str) -> int:
-    """Bytes: "64m", "1g", "1048576"; units are powers of 1024."""
-    if not (match := SIZE.fullmatch(text)):
-        raise ValueError(f"{text!r} is no size: write a number of bytes, or one with k, m or g, as in 64m")
-    return int(match[1]) * UNITS[match[2].lower()]
 
 
 def mode(text: str) -> int:

@@ -1,6 +1,7 @@
 """The key `userns`: whether a container gets a user namespace."""
 
-from tinyo_ctl.keys.kinds import Key, One, truth
+from tinyo_ctl.keys.kinds import Key, One
+from tinyo_ctl.keys.values import truth
 
 
 def wanted(text: str) -> str:
