@@ -103,6 +103,35 @@ def test_who_holds_a_port_is_named(lan: InLan) -> None:
     lan(check)
 
 
+def test_what_a_firewall_flushes_comes_back(lan: InLan) -> None:
+    """RELIABILITY F8. What is given back afterwards is not there a second time, and new containers get theirs."""
+
+    async def check(lan: Lan) -> None:
+        a, b = free_port(), free_port()
+        web = await lan.container("web", tcp(a), udp(a), tcp(b, HOST))
+        whole = nft(f"list table ip {lan.name}")
+        for flush in ("flush ruleset", f"delete table ip {lan.name}", f"flush chain ip {lan.name} before"):
+            nft(flush)
+            assert table(lan.name) != whole, "nobody else had a turn yet"
+            async with asyncio.timeout(10):
+                while await asyncio.to_thread(table, lan.name) != whole:
+                    await asyncio.sleep(0.01)
+            assert (await lan.ask(HOST, a, of=lan.neighbour)).startswith("web to ")
+            assert (await lan.ask(HOST, b)).startswith("web to ")
+        await lan.container("other", tcp(free_port()))
+        await lan.network.release("web", web)
+        assert f" {a} : " not in table(lan.name)
+
+    lan(check)
+
+
+def table(name: str) -> str:
+    try:
+        return nft(f"list table ip {name}")
+    except subprocess.CalledProcessError:
+        return ""
+
+
 def test_ports_answer_across_a_restart(lan: InLan) -> None:
     async def check(lan: Lan) -> None:
         a, b = free_port(), free_port()

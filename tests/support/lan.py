@@ -171,6 +171,7 @@ class Lan:
 
     def without(self, rule: str) -> None:
         """Takes a defence away: every rule of the instance's table with this in it."""
+        self.network._repair.close()  # which would bring it back
         chain, found = "", 0
         for line in nft(f"list table ip {self.name}", handles=True).splitlines():
             chain = line.split()[1] if line.strip().startswith("chain ") else chain

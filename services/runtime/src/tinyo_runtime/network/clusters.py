@@ -49,6 +49,10 @@ class Clusters:
             self._members[cluster] += 1
             with suppress(OSError):  # it has ended
                 _set_group(interface, self._number(cluster))
+        yield from self.elements()
+
+    def elements(self) -> Iterator[str]:
+        """Commands that let each cluster that has a container reach itself."""
         yield from (self._element("add", cluster) for cluster in self._members)
 
     def join(self, cluster: str, interface: str) -> None:

@@ -34,10 +34,15 @@ def take_back(prefix: str) -> None:
 
 def listed(chain: str) -> str:
     """A chain of iptables' table for forwarding as `nft -a list chain` prints it; "" when there is none."""
+    return printed(f"list chain ip filter {chain}", NFT_CTX_OUTPUT_HANDLE)
+
+
+def printed(command: str, flags: int) -> str:
+    """What nft(8) prints for a command; "" when there is nothing of that name."""
     firewall.lib.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
     firewall.lib.nft_ctx_buffer_output(firewall.context)
-    firewall.lib.nft_ctx_output_set_flags(firewall.context, NFT_CTX_OUTPUT_HANDLE)
+    firewall.lib.nft_ctx_output_set_flags(firewall.context, flags)
     with suppress(OSError):
-        firewall.run(f"list chain ip filter {chain}")
-    printed: bytes = firewall.lib.nft_ctx_get_output_buffer(firewall.context)
-    return printed.decode()
+        firewall.run(command)
+    output: bytes = firewall.lib.nft_ctx_get_output_buffer(firewall.context)
+    return output.decode()

@@ -16,7 +16,7 @@ from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.network import clusters, firewall, harden, kinds, others, outside, pool
+from tinyo_runtime.network import clusters, firewall, harden, kinds, others, outside, pool, repair
 from tinyo_runtime.network.names import Names
 from tinyo_runtime.network.ports import Ports
 from tinyo_runtime.network.ready import Ready
@@ -61,6 +61,10 @@ class Surroundings:
             raise SystemExit(f"metadata {settings.metadata!r}: it is closed or open")
         self._ports = Ports()
         self._ready = Ready(self.make, int(settings.ready))
+        #: Rules of the table besides those of `firewall`; and what is published, by address.
+        self._rules: list[str] = []
+        self._published: dict[str, Sequence[Port]] = {}
+        self._repair = repair.Repair(settings.instance, settings.prefix, self._again)
         self._clusters, self._names = clusters.Clusters(settings.instance, settings.prefix), Names(self._run)
 
     def claim_pool(self) -> None:
@@ -71,13 +75,20 @@ class Surroundings:
         """What stands in the table besides, and what the containers publish that live."""
         metadata = harden.METADATA if self._settings.metadata == "closed" else ""
         for rules in (kinds.RULES, outside.RULES, harden.RULES, metadata, clusters.RULES):
-            yield rules.format(table=self.table, prefix=self.prefix, pool=self.pool)
-        yield self._names.rules(self.table, self.prefix, self.pool)
-        yield from self._clusters.known(
-            (adopted.config.cluster, adopted.interface) for adopted in filter(addressed, live)
-        )
-        for adopted in filter(addressed, live):
-            yield from firewall.elements("add", self.table, adopted.address, adopted.ports)
+            self._rules.append(rules.format(table=self.table, prefix=self.prefix, pool=self.pool))
+        self._rules.append(self._names.rules(self.table, self.prefix, self.pool))
+        self._published = {adopted.address: adopted.ports for adopted in filter(addressed, live)}
+        known = ((adopted.config.cluster, adopted.interface) for adopted in filter(addressed, live))
+        return iter([*self._rules, *self._clusters.known(known), *self._elements()])
+
+    def _elements(self) -> Iterator[str]:
+        for address, ports in self._published.items():
+            yield from firewall.elements("add", self.table, address, ports)
+
+    def _again(self) -> Iterator[str]:
+        """The table as it is to be now, from nothing."""
+        yield firewall.TABLE.format(table=self.table, prefix=self.prefix)
+        yield from (*self._rules, *self._clusters.elements(), *self._elements())
 
     async def settle(self, live: Sequence[Adopted]) -> None:
         """Does the rest once the table is there. That another program was faster to bind a container's port
@@ -96,6 +107,7 @@ class Surroundings:
                 firewall.run, *firewall.elements("delete", self.table, adopted.address, adopted.ports)
             )
         await self._names.open()
+        self._repair.open()
 
     def endpoint(self, adopted: Adopted) -> Endpoint:
         """The endpoint of a container that lived before: its namespace is its own."""
@@ -123,9 +135,12 @@ class Surroundings:
         """Takes ports of the host for a container, until its address is given back. PORT_IN_USE."""
         await self._ports.hold(name, address, ports)
         self.taken[address].push_async_callback(self._ports.drop, name)
+        self._published[address] = ports
+        self.taken[address].callback(self._published.pop, address, None)
 
     async def leave(self, *, remove: bool) -> None:
         """Undoes the rest before the table goes, if it does."""
+        self._repair.close()
         for endpoint in await self._ready.close():
             await self.taken.pop(endpoint.address).aclose()
         await self._ports.close()
