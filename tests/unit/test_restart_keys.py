@@ -39,7 +39,7 @@ def test_what_cannot_is_told_with_its_place(tmp_path: Path, written: str) -> Non
 
 
 def test_a_node_stores_no_policy_as_unset_and_takes_only_what_it_knows() -> None:
-    spec = ContainerSpec()
+    spec = ContainerSpec(name="web")
     spec.restart.kind = policy.RESTART_KIND_NO
     checks.fill(spec)
     assert not spec.HasField("restart")
