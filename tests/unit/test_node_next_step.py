@@ -3,9 +3,12 @@
 import pytest
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
+from tinyo.v1 import policy_pb2 as policy
 from tinyo_node.lifecycle import start, stop
 from tinyo_node.limiting import update
+from tinyo_node.policies import delay, in_a_row
 from tinyo_node.reconcile import Step, create, next_step, pull, reflect, remove_stale
+from tinyo_node.restarting import again, plan, revive, wait, wait_of, waits
 
 PENDING, PULLING, CREATED, RUNNING = v1.PHASE_PENDING, v1.PHASE_PULLING, v1.PHASE_CREATED, v1.PHASE_RUNNING
 STOPPING, EXITED, FAILED = v1.PHASE_STOPPING, v1.PHASE_EXITED, v1.PHASE_FAILED
@@ -27,6 +30,35 @@ def desired(
 
 def limited(container: v1.Container) -> v1.Container:
     container.spec.resources.pids = 7
+    return container
+
+
+ON_FAILURE, ALWAYS = policy.RESTART_KIND_ON_FAILURE, policy.RESTART_KIND_ALWAYS
+UNLESS_STOPPED = policy.RESTART_KIND_UNLESS_STOPPED
+
+
+def ended(
+    kind: int,
+    *,
+    code: int = 0,
+    most: int = 0,
+    restarts: int = 0,
+    ran: int = 1,
+    next_start: int = 0,
+    over: bool | None = None,
+    want: int = RUN,
+) -> v1.Container:
+    """One that began at 1 and has a restart policy; `over`: whether its wait is, where this node times it."""
+    container = desired(EXITED, started=1, finished=1 + ran, want=want)
+    container.id = f"{kind}-{over}"
+    container.spec.restart.kind = kind  # type: ignore[assignment]
+    container.spec.restart.max_restarts = most
+    container.status.exit.code = code
+    container.status.restarts = restarts
+    if next_start:
+        container.status.next_start_at.FromSeconds(next_start)
+    if over is not None:
+        waits[wait_of(container)] = over
     return container
 
 
@@ -83,3 +115,73 @@ def state(phase: int, *, id: str = "new", started: int = 0, finished: int = 0) -
 )  # fmt: skip
 def test_next_step(wanted: v1.Container | None, states: list[rt.ContainerState], step: Step | None) -> None:
     assert next_step(wanted, states) == step
+
+
+@pytest.mark.parametrize(
+    ("wanted", "step"),
+    [
+        # which ends are followed by a start
+        (ended(policy.RESTART_KIND_UNSPECIFIED, code=1), None),
+        (ended(policy.RESTART_KIND_NO, code=1), None),
+        (ended(ALWAYS), plan),
+        (ended(ALWAYS, code=1, restarts=1000), plan),
+        (ended(UNLESS_STOPPED), plan),
+        (ended(ON_FAILURE), None),
+        (ended(ON_FAILURE, code=1, restarts=1000), plan),
+        (ended(ON_FAILURE, code=-1), plan),
+        (ended(ON_FAILURE, code=1, most=2, restarts=1), plan),
+        (ended(ON_FAILURE, code=1, most=2, restarts=2), None),
+        (ended(ON_FAILURE, code=1, most=2, restarts=2, ran=10), plan),
+        # the wait, in this run of the node or an earlier one
+        (ended(ALWAYS, restarts=1, next_start=5), wait),
+        (ended(ALWAYS, restarts=1, next_start=5, over=False), None),
+        (ended(ALWAYS, restarts=1, next_start=5, over=True), again),
+        # what somebody stopped
+        (ended(ALWAYS, want=HALT), None),
+        (ended(UNLESS_STOPPED, want=HALT), None),
+        (ended(ALWAYS, restarts=1, next_start=5, over=True, want=HALT), None),
+    ],
+)  # fmt: skip
+def test_restart_policies(wanted: v1.Container, step: Step | None) -> None:
+    assert (
+        next_step(
+            wanted, [state(EXITED, id=wanted.id, started=1, finished=wanted.status.finished_at.seconds)]
+        )
+        == step
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "step"),
+    [
+        (ended(ALWAYS, want=HALT), revive),
+        (ended(UNLESS_STOPPED, want=HALT), None),
+        (ended(ON_FAILURE, code=1, want=HALT), None),
+        (desired(PENDING, want=HALT), None),
+        (ended(ALWAYS), plan),
+        (ended(UNLESS_STOPPED), plan),
+        (ended(ALWAYS, restarts=1, next_start=5, over=True), again),
+    ],
+)  # fmt: skip
+def test_restart_policies_after_a_reboot(wanted: v1.Container, step: Step | None) -> None:
+    assert next_step(wanted, []) == step
+
+
+def test_a_wait_is_that_of_one_end() -> None:
+    container = ended(ALWAYS, restarts=1, next_start=5, over=True)
+    container.status.next_start_at.FromSeconds(6)
+    assert next_step(container, [state(EXITED, id=container.id, started=1, finished=2)]) == wait
+
+
+def test_waits_grow_up_to_a_minute_and_begin_anew_after_ten_seconds() -> None:
+    assert [delay(restarts) for restarts in (1, 2, 3, 9, 10, 11, 2**32 - 1)] == [
+        0.1,
+        0.2,
+        0.4,
+        25.6,
+        51.2,
+        60,
+        60,
+    ]
+    assert in_a_row(ended(ALWAYS, restarts=7, ran=9).status) == 7
+    assert in_a_row(ended(ALWAYS, restarts=7, ran=10).status) == 0

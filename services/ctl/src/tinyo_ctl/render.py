@@ -1,5 +1,6 @@
 """What people see: colours, tables, sizes and times."""
 
+import math
 import os
 import sys
 import time
@@ -33,6 +34,9 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 def phase(container: Container) -> str:
     """Where a container stands, in a word or two."""
     status = container.status
+    if status.phase == Phase.PHASE_EXITED and status.HasField("next_start_at"):
+        wait = max(0, math.ceil(status.next_start_at.ToNanoseconds() / 1e9 - time.time()))
+        return f"restarting ({status.restarts}, in {wait} s)"
     if status.phase == Phase.PHASE_EXITED:
         why = ", out of memory" if status.exit.oom_killed else ""
         return f"exited ({status.exit.code}{why})"

@@ -58,7 +58,7 @@ class Report:
                     if change.action == ChangeAction.CHANGE_ACTION_REPLACE:
                         say(change.name, f"replacing: {', '.join(change.fields)} changed")
                     elif change.action == ChangeAction.CHANGE_ACTION_UPDATE:
-                        say(change.name, "updating what it may take of the machine")
+                        say(change.name, f"updating: {', '.join(change.fields)} changed")
             case "event" if answer.event.reason == EventReason.EVENT_REASON_UPDATE_REFUSED:
                 self.blame(answer.event.error, safe(answer.event.name))
                 self.code = 1

@@ -8,7 +8,7 @@ from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_node import events, failures, reconcile
+from tinyo_node import events, failures, policies, reconcile
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find_all
 
@@ -33,6 +33,7 @@ class Lifecycle:
             container.correlation_id = request.correlation_id
             status.phase = v1.PHASE_PENDING
             status.ClearField("error")
+            policies.forget(container.status)
         await asyncio.shield(self.state.write(containers))
         await self.reconciler.settled(containers)
         return pb.StartResponse(containers=containers)
@@ -42,6 +43,7 @@ class Lifecycle:
         allow(self.reconciler, containers, request)
         for container in containers:
             container.desired = v1.DESIRED_STATE_STOPPED
+            policies.forget(container.status)
         running = [c for c in containers if c.status.phase in (v1.PHASE_RUNNING, v1.PHASE_STOPPING)]
         await asyncio.shield(self.state.write(containers))
         await self.reconciler.settled(running)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_node import events, failures, lifecycle, limiting, patience, pulls
+from tinyo_node import events, failures, lifecycle, limiting, patience, pulls, restarting
 from tinyo_node.cluster import Key, State, key_of
 
 if TYPE_CHECKING:  # generated for type checkers alone
@@ -108,7 +108,7 @@ async def reflect(work: Reconciler, key: Key) -> None:
     own = work.observed.get(container.id) or rt.ContainerState(phase=v1.PHASE_PENDING)
     news = [*events.happened(container.status, own)]
     facts = {f.name: value for f, value in own.ListFields() if f.name not in ("config", "sequence")}
-    container.status.CopyFrom(v1.ContainerStatus(node_id=container.status.node_id, **facts))
+    container.status.CopyFrom(v1.ContainerStatus(**facts, **restarting.kept(container.status)))
     await work.state.write([container], *news)
 
 
@@ -148,10 +148,10 @@ def next_step(desired: v1.Container | None, states: Sequence[rt.ContainerState])
     if own and own.config.spec.resources != desired.spec.resources:
         return limiting.update
     runs = own is not None and own.phase in (v1.PHASE_RUNNING, v1.PHASE_STOPPING)
-    if desired.desired == v1.DESIRED_STATE_STOPPED:
-        return lifecycle.stop if runs else None
-    if runs or desired.status.phase in ENDED:
-        return None  # a restart policy would look at an exit here
+    if desired.desired == v1.DESIRED_STATE_STOPPED and runs:
+        return lifecycle.stop
+    if runs or desired.desired == v1.DESIRED_STATE_STOPPED or desired.status.phase in ENDED:
+        return restarting.step(desired, own)
     if own is not None:
         return lifecycle.start
     return create if desired.image_digest else pull

@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
 
+from tinyo_node import policies
+
 if TYPE_CHECKING:
     from tinyo_node.cluster import State
 
-FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user", "resources")
+FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user", "resources", "restart")
+#: Those that a container can change without being replaced.
+IN_PLACE = {"resources", "restart"}
 ENDED = (v1.PHASE_EXITED, v1.PHASE_FAILED)
 
 
@@ -24,7 +28,7 @@ def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container |
         new.image_digest = old.image_digest
     change.action = pb.CHANGE_ACTION_REPLACE
     change.fields[:] = [name for name in FIELDS if getattr(old.spec, name) != getattr(new.spec, name)]
-    if {*change.fields} - {"resources"}:
+    if {*change.fields} - IN_PLACE:
         return None
     runs = old.desired == v1.DESIRED_STATE_RUNNING and old.status.phase not in ENDED
     if runs and not change.fields:
@@ -37,4 +41,5 @@ def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container |
     if not runs:
         new.status.phase = v1.PHASE_PENDING
         new.status.ClearField("error")
+        policies.forget(new.status)
     return None

@@ -5,7 +5,7 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import devices, limits, log, network, storage, userns
+from tinyo_ctl.keys import devices, limits, log, network, policy, storage, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
@@ -14,6 +14,7 @@ KEYS: dict[str, Key] = {
     **limits.KEYS,
     **log.KEYS,
     **network.KEYS,
+    **policy.KEYS,
     **storage.KEYS,
     **userns.KEYS,
 }

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import devices, limits, log, network, storage, userns
+from tinyo_node.checks import devices, limits, log, network, policy, storage, userns
 
-FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill,)
+FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     devices.check,
     limits.check,
     log.check,
     network.check,
+    policy.check,
     storage.check,
     userns.check,
 )
