@@ -28,8 +28,13 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [
         rule
         for rule in syscalls
-        if rule["action"] == "SCMP_ACT_ALLOW" and not rule["args"] and "arches" not in rule["includes"]
+        if rule["action"] == "SCMP_ACT_ALLOW" and not rule["args"] and machine(rule["includes"])
     ]
+
+
+def machine(includes: dict[str, list[str]]) -> bool:
+    """Whether a rule is for machines that we run on."""
+    return not {*includes.get("arches", ())}.isdisjoint({"amd64", "arm64"}) or "arches" not in includes
 
 
 def test_the_calls_of_every_container_are_dockers(rules: list[dict[str, Any]]) -> None:

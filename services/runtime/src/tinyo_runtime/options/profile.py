@@ -43,7 +43,26 @@ timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill truncate truncat
 uname unlink unlinkat utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write
 writev
 """
-ALLOWED = frozenset(_ALLOWED.split())
+#: Of one kind of machine: x86, then arm.
+_MACHINES = """
+arch_prctl modify_ldt
+arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2
+"""
+ALLOWED = frozenset(_ALLOWED.split() + _MACHINES.split())
+
+#: As if the kernel did not have them: the C library makes do with clone(2), whose flags can be looked at; and
+#: keys(7) have no namespace but the user's.
+MISSING = frozenset({"add_key", "clone3", "keyctl", "request_key"})
+#: The first call that is newer than this profile (set_mempolicy_home_node(2), of Linux 5.17), by its number.
+NEWER = 450
+
+#: Bits in the flags of clone(2) that make namespaces; there must be none.
+NAMESPACES = 0x7E020000
+#: What personality(2) may be asked for: PER_LINUX, PER_LINUX32, both with UNAME26, and what there is.
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+#: Of socket(2), up to AF_MAX: not AF_ALG, ciphers of the kernel, nor AF_VSOCK, which leads to the host of a machine.
+AF_ALG, AF_VSOCK, AF_MAX = 38, 40, 46
+FAMILIES = tuple(family for family in range(AF_MAX) if family not in (AF_ALG, AF_VSOCK))
 
 _ADMIN = """
 bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount
