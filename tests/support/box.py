@@ -95,7 +95,7 @@ class Box:
         return exit, output
 
     async def run_python(
-        self, id: str, inside: Callable[..., None], *arguments: str, program: str = PYTHON
+        self, id: str, inside: Callable[..., None], *arguments: str, program: str = PYTHON, **more: Any
     ) -> Process:
         """Starts a container with the host's Python in it, which runs a function of the test: for what busybox
         does not do. The function imports what it needs, and its arguments are text."""
@@ -107,7 +107,7 @@ class Box:
                 syscalls.make_private(fd, read_only=True)
                 mounts.append((folder, len(fds), True))
                 fds.append(fd)
-            plan = self.plan(id, *python(inside, *arguments, program=program), mounts=mounts)
+            plan = self.plan(id, *python(inside, *arguments, program=program), mounts=mounts, **more)
             return await self.client.start(plan, fds, keep=True)
 
     async def join(self, container: Process, id: str, *argv: str, **more: Any) -> Process:

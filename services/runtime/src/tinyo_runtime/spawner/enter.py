@@ -102,7 +102,7 @@ def take_stdio(plan: Plan) -> None:
 
 def drop_privileges(plan: Plan) -> None:
     """The user of the plan, with the privileges that a container may have and no others."""
-    harden.drop_privileges(plan.user, plan.env)
+    harden.drop_privileges(plan.user, plan.env, plan.message.get("seccomp", ""))
 
 
 def enter_cwd(plan: Plan) -> None:

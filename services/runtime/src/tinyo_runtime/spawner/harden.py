@@ -3,6 +3,7 @@
 A container would run without any of this, and somebody in it would own the host.
 """
 
+import binascii
 import ctypes
 import errno
 import os
@@ -94,8 +95,9 @@ def be_killable() -> None:
         os.close(fd)
 
 
-def drop_privileges(user: str, env: dict[str, str]) -> None:
-    """User, groups and all five capability sets, in the order in which each still may be changed."""
+def drop_privileges(user: str, env: dict[str, str], program: str) -> None:
+    """User, groups and all five capability sets, in the order in which each still may be changed; then the system
+    calls: a program of bpf(4) in base64, or "" where only keys are refused."""
     uid, groups, home = users.lookup(user)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
@@ -110,7 +112,7 @@ def drop_privileges(user: str, env: dict[str, str]) -> None:
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    seccomp(without_keys())
+    seccomp(binascii.a2b_base64(program) if program else without_keys())
     env.setdefault("HOME", home)
 
 

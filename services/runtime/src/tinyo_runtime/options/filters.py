@@ -1,0 +1,114 @@
+"""The profile as a program for the kernel (seccomp(2), bpf(4)), made by libseccomp."""
+
+import ctypes
+import errno
+import os
+import struct
+from functools import cache
+
+from tinyo_runtime.options import profile
+
+#: By machine: the ways into its kernel (AUDIT_ARCH_*, as libseccomp names them), its own first.
+ARCHITECTURES = {
+    "x86_64": (0xC000003E, 0x40000003, 0x4000003E),  # x86-64, i386, x32
+    "aarch64": (0xC00000B7, 0x40000028),  # arm64, arm
+}
+ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+#: Attributes of a filter: what happens to unknown ways into the kernel; how it is searched, 2 is by a tree.
+_BAD_ARCHITECTURE, _OPTIMIZE, _TREE = 2, 8, 2
+_EQUAL, _MASKED_EQUAL = 4, 7
+_LOW = 0xFFFFFFFF
+
+_I386, _SOCKETCALL = 0x40000003, 102
+_LOAD, _AND, _JEQ, _JGE, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+#: What comes before the program of libseccomp. Calls that are newer than the profile are as if the kernel did not
+#: have them, so that C libraries do without (they have one number everywhere; from 512 on are x32's own). And
+#: libseccomp, asked for `socket`, would open socketcall(2) of i386 for every family.
+_BEFORE = (
+    (_LOAD, 0, 0, 0),  # struct seccomp_data: number
+    (_AND, 0, 0, _LOW ^ 1 << 30),  # without x32's bit
+    (_JGE, 0, 2, profile.NEWER),
+    (_JGE, 1, 0, 512),
+    (_RETURN, 0, 0, ERRNO | errno.ENOSYS),
+    (_JEQ, 0, 3, _SOCKETCALL),
+    (_LOAD, 0, 0, 4),  # architecture
+    (_JEQ, 0, 1, _I386),
+    (_RETURN, 0, 0, ERRNO | errno.EPERM),
+)
+
+
+class _Compare(ctypes.Structure):
+    """struct scmp_arg_cmp: an argument, by its place, compared with a value, or its bits with a value."""
+
+    _fields_ = (
+        ("place", ctypes.c_uint),
+        ("how", ctypes.c_int),
+        ("first", ctypes.c_uint64),
+        ("second", ctypes.c_uint64),
+    )
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """OSError when it is not there."""
+    library = ctypes.CDLL("libseccomp.so.2")
+    library.seccomp_init.restype = ctypes.c_void_p
+    library.seccomp_init.argtypes = [ctypes.c_uint32]
+    library.seccomp_release.argtypes = [ctypes.c_void_p]
+    library.seccomp_release.restype = None
+    library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
+    library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
+    library.seccomp_rule_add_array.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(_Compare))
+    ]
+    library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    return library
+
+
+@cache
+def compiled(capabilities: frozenset[str] = frozenset()) -> bytes:
+    """The program for a container that has these capabilities, by name ("CAP_SYS_CHROOT"). OSError."""
+    library = _library()
+    context = library.seccomp_init(ERRNO | errno.EPERM)
+    if not context:
+        raise OSError(errno.ENOMEM, "seccomp_init")
+    try:
+        _check(library.seccomp_attr_set(context, _BAD_ARCHITECTURE, ERRNO | errno.ENOSYS), "bad architecture")
+        _check(library.seccomp_attr_set(context, _OPTIMIZE, _TREE), "optimize")
+        for architecture in ARCHITECTURES[os.uname().machine][1:]:
+            _check(library.seccomp_arch_add(context, architecture), "seccomp_arch_add")
+        allowed = profile.ALLOWED.union(*(profile.WITH_CAPABILITY.get(name, ()) for name in capabilities))
+        for name in sorted(allowed):
+            _rule(context, ALLOW, name)
+        for name in sorted(profile.MISSING - allowed):
+            _rule(context, ERRNO | errno.ENOSYS, name)
+        if "clone" not in allowed:
+            _rule(context, ALLOW, "clone", _Compare(0, _MASKED_EQUAL, profile.NAMESPACES, 0))
+        for value in profile.PERSONALITIES:
+            _rule(context, ALLOW, "personality", _Compare(0, _EQUAL, value, 0))
+        for family in profile.FAMILIES:  # the kernel looks at 32 bits of it, and so do we
+            _rule(context, ALLOW, "socket", _Compare(0, _MASKED_EQUAL, _LOW, family))
+        return b"".join(struct.pack("HBBI", *one) for one in _BEFORE) + _exported(context)
+    finally:
+        library.seccomp_release(context)
+
+
+def _rule(context: int, action: int, name: str, *compare: _Compare) -> None:
+    """A name that the library does not know stays refused."""
+    number = _library().seccomp_syscall_resolve_name(name.encode())
+    if number != -1:
+        array = (_Compare * len(compare))(*compare)
+        _check(_library().seccomp_rule_add_array(context, action, number, len(compare), array), name)
+
+
+def _exported(context: int) -> bytes:
+    with open(os.memfd_create("seccomp"), "rb") as file:
+        _check(_library().seccomp_export_bpf(context, file.fileno()), "seccomp_export_bpf")
+        file.seek(0)
+        return file.read()
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        raise OSError(-result, os.strerror(-result), what)
