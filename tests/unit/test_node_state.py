@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
-from tinyo_node import history
+from tinyo_node import history, replacing
 from tinyo_node.cluster import State
 from tinyo_node.errors import TinyoError
 from tinyo_node.lookup import find, resolve
@@ -155,3 +156,35 @@ def test_every_address_is_every_address(with_state: Callable[[Test], None]) -> N
             await state.apply(publish("two", "127.0.0.1"))
 
     with_state(check)
+
+
+@pytest.mark.parametrize("name", [field.name for field in v1.ContainerSpec.DESCRIPTOR.fields])
+def test_every_field_of_a_spec_can_be_changed(with_state: Callable[[Test], None], name: str) -> None:
+    async def check(state: State) -> None:
+        state.containers["default", "web"] = v1.Container(
+            cluster="default", spec=v1.ContainerSpec(name="web")
+        )
+        new = v1.Container(cluster="default", spec=v1.ContainerSpec(name="web"))
+        touch(new.spec, name)
+        change = pb.Change()
+        kept = replacing.kept(state, new, change)
+        assert (kept, [*change.fields]) == ((None, [name]) if name != "name" else (None, []))
+
+    with_state(check)
+
+
+def touch(message: Message, name: str) -> None:
+    """Sets a field, or one in it."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    value = getattr(message, name)
+    text = field.type == field.TYPE_STRING
+    if field.message_type and field.message_type.GetOptions().map_entry:
+        value["a"] = "b"
+    elif field.is_repeated and field.message_type:
+        touch(value.add(), field.message_type.fields[0].name)
+    elif field.is_repeated:
+        value.append("a" if text else 1)
+    elif field.message_type:
+        touch(value, field.message_type.fields[0].name)
+    else:
+        setattr(message, name, "a" if text else 1)

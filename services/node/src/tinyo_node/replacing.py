@@ -10,7 +10,7 @@ from tinyo_node import policies
 if TYPE_CHECKING:
     from tinyo_node.cluster import State
 
-FIELDS = ("image", "command", "env", "ports", "mounts", "workdir", "user", "resources", "restart")
+FIELDS = [field.name for field in v1.ContainerSpec.DESCRIPTOR.fields if field.name != "name"]
 #: Those that a container can change without being replaced.
 IN_PLACE = {"resources", "restart"}
 ENDED = (v1.PHASE_EXITED, v1.PHASE_FAILED)
