@@ -33,6 +33,14 @@ def not_running(name: str, field: str = "") -> TinyoError:
     return TinyoError(FAILED, "CONTAINER_NOT_RUNNING", message, {"name": name}, field)
 
 
+def old_spawner() -> TinyoError:
+    """SPAWNER_TOO_OLD: it was started by an earlier version, and lives as long as its containers."""
+    message = (
+        "the spawner that runs is of a version without terminals: leave out -t, or stop all containers once"
+    )
+    return TinyoError(FAILED, "SPAWNER_TOO_OLD", message)
+
+
 def never_started(name: str) -> TinyoError:
     """CONTAINER_NEVER_STARTED."""
     message = f"container {name!r} was never started, so there is nothing to make an image of: start it first"
