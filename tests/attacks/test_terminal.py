@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from tinyo.v1.container_pb2 import ExitStatus
+from tinyo_runtime import terminals
+from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.failures import SpawnError
 from tinyo_runtime.spawnclient import Process
-from tinyo_runtime.spawner import syscalls
+from tinyo_runtime.spawner import protocol, syscalls
 
 from tests.support.box import Box, Exit, InBox
 
@@ -51,8 +53,9 @@ async def join(box: Box, container: Process, *argv: str) -> tuple[Process, int]:
         told = {"console": 1, "rows": 24, "columns": 80}
         plan = box.joining("e", *argv) | {"terminal": told}
         process = await box.client.start(plan, [container.pidfd, theirs.fileno()], keep=False)
-        _, (master,), _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_DONTWAIT)
-    return process, master
+        received = protocol.receive(ours)
+    assert received
+    return process, received[1][0]
 
 
 async def by_path(box: Box, container: Process) -> ExitStatus:
@@ -121,5 +124,21 @@ def test_a_folder_in_the_place_of_devpts_is_refused(
         if kind == "link":
             assert await by_path(box, container) == Exit(0, 0)
             assert os.read(master, 100) == b"attacked\r\n", "the attack is one"
+
+    box(check)
+
+
+def test_a_spawner_that_knows_no_terminals_is_told_as_such(box: InBox) -> None:
+    """It does not read that part of a plan, and lives as long as its containers; nothing of the start stays."""
+
+    async def check(box: Box) -> None:
+        container = await start(box)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            ours.setblocking(False)
+            process = await box.join(container, "e", "cat")
+            with pytest.raises(TinyoError, match="the spawner that runs is of a version without terminals"):
+                terminals.take(box.client, process, ours)
+        assert await asyncio.wait_for(process.exited, 20) == Exit(137, 9)
 
     box(check)

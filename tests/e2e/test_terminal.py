@@ -10,6 +10,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
@@ -124,7 +125,7 @@ def test_a_shell_has_the_containers_terminal(seat: Seat, client: Client) -> None
 def test_the_size_is_that_of_the_window(seat: Seat) -> None:
     assert seat.ask("stty size") == "24 80\n=0=\n"
     seat.type(
-        "sh -c \"trap 'stty size' WINCH; sleep 1000 & echo trapped; wait; kill \\$!; wait; echo resized\"\n"
+        "sh -c \"trap 'stty size; kill \\$!' WINCH; sleep 1000 & echo trapped; wait; wait; echo resized\"\n"
     )
     seat.until("trapped\r\n")
     seat.resize(33, 111)
@@ -172,6 +173,19 @@ def test_a_program_that_cannot_start_leaves_the_terminal_as_it_was(
         seat = Seat(instance, "exec", "-it", *arguments)
         seat.until(why)
         assert seat.end() == 1
+
+
+def test_a_container_that_has_no_terminals_is_told_as_such(
+    instance: Instance, client: Client, image: str, tmp_path: Path
+) -> None:
+    """Something else is mounted in their place."""
+    spec = v1.ContainerSpec(name="covered", image=image)
+    spec.mounts.add(source=str(tmp_path), target="/dev/pts")
+    client.up(spec)
+    seat = Seat(instance, "exec", "-it", "covered", "--", "sh")
+    seat.until("no terminal can be opened in the container: No such device: /dev/pts; leave out -t")
+    assert seat.end() == 1
+    client.down("covered")
 
 
 def test_without_a_terminal_there_is_one_error(instance: Instance, client: Client) -> None:

@@ -110,6 +110,9 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     what = {"step": error.step, "errno": str(error.errno), "object": error.about}
     reason = f"{os.strerror(error.errno)}: {error.about}" if error.errno else error.about
     message = f"the container could not {error.step.replace('_', ' ')}: {reason}"
+    if error.step == "open_terminal":
+        message = f"no terminal can be opened in the container: {reason}; leave out -t, or mount nothing at /dev/pts"
+        return TinyoError(FAILED, "START_FAILED", message, what)
     if error.step == "enter_cwd" and spec.workdir:
         message = f"the working directory {spec.workdir!r} cannot be entered: {os.strerror(error.errno)}"
         return TinyoError(FAILED, "START_FAILED", message, what, "workdir")

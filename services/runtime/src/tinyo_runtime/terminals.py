@@ -16,6 +16,7 @@ from tinyo.v1.stream_pb2 import ExecSpec, TerminalSize
 
 from tinyo_runtime import failures
 from tinyo_runtime.spawnclient import Process, SpawnClient
+from tinyo_runtime.spawner import protocol
 
 #: As docker has it, unless the image or the container says another.
 DEFAULT_TERM = "TERM=xterm"
@@ -30,6 +31,7 @@ def ask(spec: ExecSpec, plan: dict[str, Any], fds: list[int], opened: AsyncExitS
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         opened.enter_context(end)
+    ours.setblocking(False)
     rows, columns = measured(spec.size)
     plan["terminal"] = {"console": len(fds), "rows": rows, "columns": columns}
     fds.append(theirs.fileno())
@@ -42,11 +44,12 @@ def take(spawner: SpawnClient, process: Process, console: socket.socket | None) 
     """The process, which has its terminal instead of pipes. It was sent before the program began. Raises TinyoError."""
     if console:
         try:
-            flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-            _, (master,), _, _ = socket.recv_fds(console, 1, 1, flags)
+            received = protocol.receive(console)
         except BlockingIOError:
             spawner.keeper.end(process)
             raise failures.old_spawner() from None
+        assert received, "our end of the other side is still open"
+        (master,) = received[1]
         os.close(process.stdin)
         os.close(process.stdout)
         process.stdin, process.stdout = os.dup(master), master

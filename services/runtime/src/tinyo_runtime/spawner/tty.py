@@ -16,6 +16,7 @@ import sys as python
 import termios
 from typing import TYPE_CHECKING
 
+from tinyo_runtime.spawner import protocol
 from tinyo_runtime.spawner import syscalls as sys
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def open_terminal(plan: "Plan") -> None:
         fcntl.ioctl(master, termios.TIOCSWINSZ, size)
         slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         with socket.socket(fileno=plan.fds[told["console"]]) as console:
-            socket.send_fds(console, [b"\0"], [master])
+            protocol.send(console, {"op": "terminal"}, [master])
         plan.stdio = [slave] * 3
 
 
