@@ -134,8 +134,12 @@ COMMANDS = (
         ("exec",),
         "run a program in a container",
         "streams:execute",
-        "  tinyo exec web -- ls -l /\n  tinyo exec web -- tar -c /data >data.tar",
+        "  tinyo exec web -- ls -l /\n"
+        "  tinyo exec -it web -- sh              a shell to work in; Ctrl-D or `exit` leaves it\n"
+        "  tinyo exec web -- tar -c /data >data.tar",
         [
+            flag("-i", "--interactive", action="store_true", help="send standard input, as is always done"),
+            flag("-t", "--tty", action="store_true", help="give it a terminal: the one on standard input"),
             flag("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable to add"),
             flag("-w", "--workdir", default="", metavar="PATH", help="working directory"),
             flag("-u", "--user", default="", metavar="USER", help="user, or user:group"),

@@ -8,11 +8,13 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TextIO
 
 from tinyo.node.v1 import node_pb2 as api
 from tinyo.v1.stream_pb2 import ExecInput, ExecSpec
 
+from tinyo_ctl import terminal
 from tinyo_ctl.failures import UsageError
 from tinyo_ctl.services import node
 from tinyo_ctl.tell import safe
@@ -24,10 +26,10 @@ ALLOWED = re.compile(r"(\x1b\[[0-9;:]*m|[\n\t])")
 
 
 class Output:
-    """One way out: the bytes as they come, or on a terminal text that it shows and never obeys."""
+    """One way out: the bytes as they come, or on a terminal text that it shows and never obeys, unless it is `lent`."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream, self.terminal = stream, stream.isatty()
+    def __init__(self, stream: TextIO, *, lent: bool = False) -> None:
+        self.stream, self.terminal = stream, stream.isatty() and not lent
         self.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes) -> None:
@@ -51,15 +53,15 @@ def safe_log(text: str) -> str:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """`tinyo exec`: gives the exit code of the program; Ctrl-C goes to it as SIGINT."""
+    """`tinyo exec`: gives the exit code of the program; Ctrl-C goes to it as SIGINT, and with -t as it is typed."""
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise UsageError("say what to run: tinyo exec NAME -- COMMAND")
     env = dict(variable.partition("=")[::2] for variable in options.env)
     spec = ExecSpec(command=command, env=env, workdir=options.workdir, user=options.user)
-    out, err = Output(sys.stdout), Output(sys.stderr)
-    with node(options.host) as calls:
-        heard, said = os.pipe()
+    out, err = Output(sys.stdout, lent=options.tty), Output(sys.stderr)
+    heard, said = os.pipe()
+    with node(options.host) as calls, terminal.lent(spec, said) if options.tty else nullcontext():
         signal.signal(signal.SIGINT, lambda number, _: os.write(said, bytes([number])) and None)
         start = api.ExecStart(name=options.name, exec=spec)
         for answer in calls.Exec(_requests(start, heard)):
@@ -80,7 +82,11 @@ def _requests(start: api.ExecStart, signals: int) -> Iterator[api.ExecRequest]:
     while True:
         readable, _, _ = select.select(watched, [], [])
         if signals in readable:
-            yield api.ExecRequest(input=ExecInput(signal=os.read(signals, 1)[0]))
+            number = os.read(signals, 1)[0]
+            resized = number == signal.SIGWINCH
+            yield api.ExecRequest(
+                input=ExecInput(resize=terminal.size()) if resized else ExecInput(signal=number)
+            )
         elif data := os.read(0, CHUNK):
             yield api.ExecRequest(input=ExecInput(stdin=data))
         else:

@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import grpc
 from tinyo.runtime.v1.runtime_pb2 import ExecRequest, ExecStart
+from tinyo.v1.container_pb2 import ExitStatus
 from tinyo.v1.stream_pb2 import ExecOutput
 
-from tinyo_runtime import failures, options
+from tinyo_runtime import failures, options, terminals
 from tinyo_runtime.containers import Containers, process_plan
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.spawnclient import Process
@@ -30,8 +32,9 @@ async def run(
         )
     process = await started(containers, first.start)
     output: asyncio.Queue[ExecOutput | None] = asyncio.Queue(maxsize=8)  # a slow client slows the program
+    ended = process.exited if first.start.exec.tty else None
     tasks = [
-        asyncio.ensure_future(drain(process.stdout, lambda data: ExecOutput(stdout=data), output)),
+        asyncio.ensure_future(drain(process.stdout, lambda data: ExecOutput(stdout=data), output, ended)),
         asyncio.ensure_future(drain(process.stderr, lambda data: ExecOutput(stderr=data), output)),
         asyncio.ensure_future(feed(process, requests)),
     ]
@@ -93,21 +96,34 @@ async def start(containers: Containers, request: ExecStart) -> Process:
             "container": 0,
             "cgroups": [fds.index(fd) for fd in joined],
         }
+        console = terminals.ask(request.exec, plan, fds, stack)
         await stack.enter_async_context(options.completed(containers, container, plan, fds, stack, spec))
-        return await containers.spawner.start(plan, fds, keep=False)
+        process = await containers.spawner.start(plan, fds, keep=False)
+        return terminals.take(containers.spawner, process, console)
 
 
 async def drain(
-    fd: int, wrap: Callable[[bytes], ExecOutput], output: asyncio.Queue[ExecOutput | None]
+    fd: int,
+    wrap: Callable[[bytes], ExecOutput],
+    output: asyncio.Queue[ExecOutput | None],
+    ended: asyncio.Future[ExitStatus] | None = None,
 ) -> None:
-    """Reads a pipe to its end into the queue."""
+    """Reads a pipe, or the master of a terminal, to its end into the queue. With `ended` there is no more once that is
+    done and all was read: whoever still has the terminal then cannot write to it (credentials(7))."""
     os.set_blocking(fd, False)
     while True:
+        over = ended is not None and ended.done()
         try:
             data = os.read(fd, CHUNK)
         except BlockingIOError:
-            await ready(fd, asyncio.get_running_loop().add_reader)
-            continue
+            if not over:
+                await ready(fd, asyncio.get_running_loop().add_reader, ended)
+                continue
+            data = b""
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # nobody has the terminal any more
         await output.put(wrap(data) if data else None)
         if not data:
             return
@@ -122,7 +138,10 @@ async def feed(process: Process, requests: AsyncIterator[ExecRequest]) -> None:
                 await write(process, request.input.stdin)
             case "signal":
                 process.kill(request.input.signal)
+            case "resize":
+                terminals.resize(process, request.input.resize)
             case "end_of_input":
+                await write(process, terminals.end_of_file(process))
                 close_input(process)
     close_input(process)
 
@@ -141,16 +160,18 @@ async def write(process: Process, data: bytes) -> None:
             data = data[os.write(process.stdin, data) :]
         except BlockingIOError:
             await ready(process.stdin, asyncio.get_running_loop().add_writer)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
             close_input(process)
 
 
-async def ready(fd: int, add: Callable[..., None]) -> None:
-    """Waits until a descriptor can be read (`add_reader`) or written (`add_writer`)."""
+async def ready(fd: int, add: Callable[..., None], ended: asyncio.Future[ExitStatus] | None = None) -> None:
+    """Waits until a descriptor can be read (`add_reader`) or written (`add_writer`), or until `ended` is done."""
     loop = asyncio.get_running_loop()
     future = loop.create_future()
     add(fd, lambda: None if future.done() else future.set_result(None))
     try:
-        await future
+        await asyncio.wait({future, ended or future}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         (loop.remove_reader if add == loop.add_reader else loop.remove_writer)(fd)

@@ -34,6 +34,14 @@ def not_running(name: str, field: str = "") -> TinyoError:
     return TinyoError(FAILED, "CONTAINER_NOT_RUNNING", message, {"name": name}, field)
 
 
+def old_spawner() -> TinyoError:
+    """SPAWNER_TOO_OLD: it was started by an earlier version, and lives as long as its containers."""
+    message = (
+        "the spawner that runs is of a version without terminals: leave out -t, or stop all containers once"
+    )
+    return TinyoError(FAILED, "SPAWNER_TOO_OLD", message)
+
+
 def never_started(name: str) -> TinyoError:
     """CONTAINER_NEVER_STARTED."""
     message = f"container {name!r} was never started, so there is nothing to make an image of: start it first"
@@ -126,6 +134,9 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     what = {"step": error.step, "errno": str(error.errno), "object": error.about}
     reason = f"{os.strerror(error.errno)}: {error.about}" if error.errno else error.about
     message = f"the container could not {error.step.replace('_', ' ')}: {reason}"
+    if error.step == "open_terminal":
+        message = f"no terminal can be opened in the container: {reason}; leave out -t, or mount nothing at /dev/pts"
+        return TinyoError(FAILED, "START_FAILED", message, what)
     if error.step == "enter_cwd" and spec.workdir:
         message = f"the working directory {spec.workdir!r} cannot be entered: {os.strerror(error.errno)}"
         return TinyoError(FAILED, "START_FAILED", message, what, "workdir")

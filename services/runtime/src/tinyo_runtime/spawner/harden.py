@@ -104,8 +104,8 @@ def drop_privileges(user: str, env: dict[str, str], program: str) -> None:
     for capability in range(LAST_CAPABILITY + 1):
         if not DEFAULT_CAPABILITIES >> capability & 1:
             prctl(PR_CAPBSET_DROP, capability)
-    for fd in (0, 1, 2):  # so that /dev/stdout can be opened again by this user
-        os.fchown(fd, uid, groups[0])
+    for fd in (0, 1, 2):  # so that /dev/stdout can be opened again by this user; a terminal's group stays
+        os.fchown(fd, uid, -1 if os.isatty(fd) else groups[0])
     os.setgroups(groups)
     os.setresgid(groups[0], groups[0], groups[0])
     os.setresuid(uid, uid, uid)

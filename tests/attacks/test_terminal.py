@@ -1,0 +1,144 @@
+"""Attacks on whoever runs `exec -t`: what is found where terminals are made is not the kernel's but somebody's.
+
+An image cannot put anything there, because devpts covers it; what is mounted there can be anything.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tinyo.v1.container_pb2 import ExitStatus
+from tinyo_runtime import terminals
+from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.failures import SpawnError
+from tinyo_runtime.spawnclient import Process
+from tinyo_runtime.spawner import protocol, syscalls
+
+from tests.support.box import Box, Exit, InBox
+
+PTMX = "/dev/pts/ptmx"
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, str]]:
+    """A terminal of the host: its master, and where its slave is."""
+    master, slave = os.openpty()
+    os.set_blocking(master, False)
+    yield master, os.ttyname(slave)
+    os.close(master)
+    os.close(slave)
+
+
+async def start(box: Box, *mounts: tuple[str, str]) -> Process:
+    """A container with (source, target) mounted."""
+    fds, listed = [box.netns], []
+    for source, target in mounts:
+        listed.append((target, len(fds), os.path.isdir(source)))
+        fds.append(syscalls.open_tree(syscalls.AT_FDCWD, source))
+    try:
+        return await box.client.start(box.plan("c", "cat", mounts=listed), fds, keep=True)
+    finally:
+        for fd in fds[1:]:
+            os.close(fd)
+
+
+async def join(box: Box, container: Process, *argv: str) -> tuple[Process, int]:
+    """A program with a terminal in a container, and the terminal's master."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        told = {"console": 1, "rows": 24, "columns": 80}
+        plan = box.joining("e", *argv) | {"terminal": told}
+        process = await box.client.start(plan, [container.pidfd, theirs.fileno()], keep=False)
+        received = protocol.receive(ours)
+    assert received
+    return process, received[1][0]
+
+
+async def by_path(box: Box, container: Process) -> ExitStatus:
+    """How it ends to write to whatever the path leads to, as one would without looking."""
+    process = await box.join(container, "naive", "sh", "-c", f"echo attacked 1<>{PTMX}")
+    return await asyncio.wait_for(process.exited, 20)
+
+
+def test_the_multiplexer_is_not_what_was_mounted_over_it(box: InBox, terminal: tuple[int, str]) -> None:
+    """A terminal of the host, bound onto it, would be lent to the program."""
+    master, slave = terminal
+
+    async def check(box: Box) -> None:
+        container = await start(box, (slave, PTMX))
+        with pytest.raises(SpawnError) as caught:
+            await join(box, container, "echo", "attacked")
+        assert (caught.value.step, caught.value.errno) == ("open_terminal", errno.EXDEV)
+        with pytest.raises(BlockingIOError):
+            os.read(master, 100)
+        assert await by_path(box, container) == Exit(0, 0)
+        assert os.read(master, 100) == b"attacked\r\n", "the attack is one"
+
+    box(check)
+
+
+def test_terminals_do_not_come_from_another_devpts(box: InBox) -> None:
+    """The host's multiplexer makes the host's terminals."""
+
+    async def check(box: Box) -> None:
+        container = await start(box, (PTMX, PTMX))
+        before = os.listdir("/dev/pts")
+        with pytest.raises(SpawnError) as caught:
+            await join(box, container, "true")
+        assert (caught.value.step, caught.value.errno) == ("open_terminal", errno.EXDEV)
+        assert os.listdir("/dev/pts") == before
+        assert await by_path(box, container) == Exit(0, 0), "the attack is one"
+
+    box(check)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "file", "device", "nothing"])
+def test_a_folder_in_the_place_of_devpts_is_refused(
+    box: InBox, tmp_path: Path, terminal: tuple[int, str], kind: str
+) -> None:
+    """Nothing in it is opened: a fifo could be waited for, a link leads to the host's terminal."""
+    master, slave = terminal
+    folder = tmp_path / "pts"
+    folder.mkdir()
+    (folder / "host").touch()
+    match kind:
+        case "link":
+            (folder / "ptmx").symlink_to("host")
+        case "fifo":
+            os.mkfifo(folder / "ptmx")
+        case "file":
+            (folder / "ptmx").touch()
+        case "device":
+            os.mknod(folder / "ptmx", 0o20666, os.makedev(5, 2))
+
+    async def check(box: Box) -> None:
+        container = await start(box, (str(folder), "/dev/pts"), (slave, "/dev/pts/host"))
+        with pytest.raises(SpawnError) as caught:
+            await asyncio.wait_for(join(box, container, "echo", "attacked"), 20)
+        found = caught.value
+        assert (found.step, found.errno, found.about) == ("open_terminal", errno.ENODEV, "/dev/pts")
+        if kind == "link":
+            assert await by_path(box, container) == Exit(0, 0)
+            assert os.read(master, 100) == b"attacked\r\n", "the attack is one"
+
+    box(check)
+
+
+def test_a_spawner_that_knows_no_terminals_is_told_as_such(box: InBox) -> None:
+    """It does not read that part of a plan, and lives as long as its containers; nothing of the start stays."""
+
+    async def check(box: Box) -> None:
+        container = await start(box)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            ours.setblocking(False)
+            process = await box.join(container, "e", "cat")
+            with pytest.raises(TinyoError, match="the spawner that runs is of a version without terminals"):
+                terminals.take(box.client, process, ours)
+        assert await asyncio.wait_for(process.exited, 20) == Exit(137, 9)
+
+    box(check)
