@@ -124,9 +124,13 @@ def test_the_container_stands_still_in_cgroup_v2(unified: Cgroups, command: list
 
 def test_two_stand_still_at_the_same_time(cgroups: Cgroups) -> None:
     async def use() -> None:
+        for id in ("one", "two"):
+            cgroups.make(id)
         async with pausing.paused(cgroups, "one", "a"), pausing.paused(cgroups, "two", "b"):
             pass
         pausing.end_all(cgroups)
+        for id in ("one", "two"):
+            await cgroups.remove(id)
 
     asyncio.run(use())
 

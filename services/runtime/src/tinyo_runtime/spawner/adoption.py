@@ -22,13 +22,16 @@ def report(spawner: "Spawner") -> None:
 
 def adopt(spawner: "Spawner", message: protocol.Message, fds: list[int]) -> None:
     """Takes over a process of a spawner that died: pidfd and pipes come from the runtime; or makes a user namespace.
-    ProtocolError when the message says anything else."""
+    One that is ours already stays ours, with its end: the runtime only lost the connection. ProtocolError when the
+    message says anything else."""
     if message.get("op") == "userns":
         userns.answer(spawner, message)
         return
     if message.get("op") != "adopt":
         raise ProtocolError(f"unknown op {message.get('op')!r}")
     id, pid = str(message["id"]), int(message["pid"])
+    if (own := spawner.processes.get(id)) and own.pid == pid:
+        return
     spawner.forget(id)
     pidfd, *kept = map(os.dup, fds)
     process = spawner.processes[id] = Process(pid, pidfd)
