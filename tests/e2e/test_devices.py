@@ -37,15 +37,6 @@ def instance() -> Iterator[Instance]:
 
 
 @pytest.fixture
-def client(instance: Instance) -> Iterator[Client]:
-    """A client of a node that has no containers, before and after."""
-    with Client(instance.socket("tinyo-node")) as made:
-        yield made
-        if names := [container.spec.name for container in made.ls()]:
-            made.down(*names)
-
-
-@pytest.fixture
 def vendor() -> Iterator[str]:
     """The name of somebody who makes devices; what is written into files of that name is taken away again."""
     name = f"v{secrets.token_hex(4)}.test"

@@ -15,10 +15,8 @@ from tinyo.v1.resources_pb2 import IoLimit, Resources
 from tinyo.v1.stats_pb2 import ContainerStats
 from tinyo_runtime import hierarchies
 
-from tests.support import images
 from tests.support.client import Client
 from tests.support.instance import Instance
-from tests.support.registry import registry
 
 MIB = 1 << 20
 #: Takes more memory than it is given, in a process of its own.
@@ -26,23 +24,9 @@ BOMB = "cat /dev/zero | head -c 200000000 | tail"
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield images.busybox_image(address, "alpine")
-
-
-@pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
     with Instance() as made:
         yield made
-
-
-@pytest.fixture
-def client(instance: Instance) -> Iterator[Client]:
-    with Client(instance.socket("tinyo-node")) as made:
-        yield made
-        if names := [container.spec.name for container in made.ls()]:
-            made.down(*names)
 
 
 @pytest.fixture

@@ -12,30 +12,14 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
 from tinyo.v1.log_pb2 import LogLimits
 
-from tests.support import images
 from tests.support.client import Client
 from tests.support.instance import PROGRAMS, Instance
-from tests.support.registry import registry
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield images.busybox_image(address, "alpine")
 
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
     with Instance() as made:
         yield made
-
-
-@pytest.fixture
-def client(instance: Instance) -> Iterator[Client]:
-    with Client(instance.socket("tinyo-node")) as made:
-        yield made
-        if names := [container.spec.name for container in made.ls()]:
-            made.down(*names)
 
 
 def shell(name: str, image: str, script: str, **fields: object) -> v1.ContainerSpec:

@@ -16,32 +16,15 @@ from tinyo.v1.network_pb2 import (
     Network,
 )
 
-from tests.support import images
 from tests.support.client import Client
 from tests.support.instance import Instance
-from tests.support.registry import free_port, registry
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image like alpine in a registry on loopback."""
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield images.busybox_image(address, "alpine")
+from tests.support.registry import free_port
 
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
     with Instance() as made:
         yield made
-
-
-@pytest.fixture
-def client(instance: Instance) -> Iterator[Client]:
-    """A client of a node that has no containers, before and after."""
-    with Client(instance.socket("tinyo-node")) as made:
-        yield made
-        if names := [container.spec.name for container in made.ls()]:
-            made.down(*names)
 
 
 def said(client: Client, name: str, command: str) -> str:

@@ -12,10 +12,8 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
 from tinyo.v1 import policy_pb2 as policy
 
-from tests.support import images
 from tests.support.client import PATIENCE, Client
 from tests.support.instance import Instance
-from tests.support.registry import registry
 
 ON_FAILURE, ALWAYS = policy.RESTART_KIND_ON_FAILURE, policy.RESTART_KIND_ALWAYS
 UNLESS_STOPPED = policy.RESTART_KIND_UNLESS_STOPPED
@@ -23,24 +21,9 @@ EXITED, RUNNING = ev.EVENT_REASON_EXITED, ev.EVENT_REASON_RUNNING
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield images.busybox_image(address, "alpine")
-
-
-@pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
     with Instance() as made:
         yield made
-
-
-@pytest.fixture
-def client(instance: Instance) -> Iterator[Client]:
-    """A client of a node that has no containers, before and after."""
-    with Client(instance.socket("tinyo-node")) as made:
-        yield made
-        if names := [container.spec.name for container in made.ls()]:
-            made.down(*names)
 
 
 def spec(

@@ -11,16 +11,10 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.resources_pb2 import Resources
 from tinyo.v1.stats_pb2 import ContainerStats
 
-from tests.support import images, openmetrics
+from tests.support import openmetrics
 from tests.support.client import Client
 from tests.support.instance import PATIENCE, Instance
-from tests.support.registry import free_port, registry
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as address:
-        yield images.busybox_image(address, "alpine")
+from tests.support.registry import free_port
 
 
 @pytest.fixture(scope="module")

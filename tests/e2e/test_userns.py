@@ -47,15 +47,6 @@ def instance() -> Iterator[Instance]:
         yield made
 
 
-@pytest.fixture
-def client(instance: Instance) -> Iterator[Client]:
-    """A client of a node that has no containers, before and after."""
-    with Client(instance.socket("tinyo-node")) as made:
-        yield made
-        if names := [container.spec.name for container in made.ls()]:
-            made.down(*names)
-
-
 def mapped(name: str, image: str, script: str = "", **more: object) -> v1.ContainerSpec:
     """A container with a user namespace that runs a script, or a shell that stays."""
     command = ["sh", "-c", script] if script else []
