@@ -82,7 +82,8 @@ def test_a_log_is_rotated_as_its_statefile_says(client: Client, instance: Instan
     folder = instance.state / "containers" / client.get("full").id
     assert sorted(path.name for path in folder.glob("log*")) == ["log", "log.1"]
     lines = client.logs("full").splitlines()
-    numbers = [int(line.split()[0]) for line in lines]
+    # The beginning of the first line may have gone with a file before.
+    numbers = [int(line.split()[0]) for line in lines[1:]]
     assert numbers == list(range(numbers[0], 4000)) and numbers[0] > 0
 
 
