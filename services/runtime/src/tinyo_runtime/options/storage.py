@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tinyo.v1.container_pb2 import Mount
 from tinyo.v1.storage_pb2 import PROPAGATION_SHARED, PROPAGATION_SLAVE, Tmpfs
 
-from tinyo_runtime import failures, filesystems, lookups, sources, volumes
+from tinyo_runtime import failures, lookups, sources, volumes
 from tinyo_runtime.spawner import syscalls as sys
+from tinyo_runtime.spawner import system
 
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MS_SHARED = 1 << 20
 SPREADS = {PROPAGATION_SLAVE: sys.MS_SLAVE, PROPAGATION_SHARED: MS_SHARED}
 #: What nobody expects in data: set-user-id programs, devices; and for /dev/shm, programs.
-DATA = filesystems.NOSUID | filesystems.NODEV
+DATA = system.MOUNT_ATTR_NOSUID | system.MOUNT_ATTR_NODEV
 #: Volumes of an image that are made: more is no image that somebody wanted.
 MAX_ANONYMOUS = 100
 #: Volumes that an image says, by its digest, which never changes.
@@ -47,7 +48,7 @@ async def mounts(start: "Start") -> None:
         added.append(_handed(start, tmpfs.target, _memory(tmpfs)))
     if spec.shm_size_bytes:
         options = {"mode": "1777", "size": str(spec.shm_size_bytes)}
-        shm = filesystems.new("tmpfs", "shm", DATA | filesystems.NOEXEC, options)
+        shm = system.new_mount("tmpfs", DATA | system.MOUNT_ATTR_NOEXEC, source="shm", **options)
         added.append(_handed(start, "/dev/shm", shm))
     taken = {os.path.normpath(target) for target, _, _ in (*plan["mounts"], *added)}
     for target in _anonymous(start.containers.images, start.container.config.image_digest):
@@ -73,7 +74,7 @@ def _handed(start: "Start", target: str, fd: int) -> tuple[str, int, bool]:
 def _memory(tmpfs: Tmpfs) -> int:
     mode = tmpfs.mode if tmpfs.HasField("mode") else 0o1777
     options = {"mode": f"{mode:o}"} | ({"size": str(tmpfs.size_bytes)} if tmpfs.size_bytes else {})
-    return filesystems.new("tmpfs", "tmpfs", DATA, options)
+    return system.new_mount("tmpfs", DATA, source="tmpfs", **options)
 
 
 async def _opened(start: "Start", index: int, mount: Mount) -> int:

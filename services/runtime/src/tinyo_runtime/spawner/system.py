@@ -134,7 +134,7 @@ def new_mount(kind: str, attributes: int = 0, **options: str) -> int:
         for key, value in options.items():
             sys.syscall(
                 SYS_fsconfig,
-                kind,
+                f"{key}={value}",
                 context,
                 FSCONFIG_SET_STRING,
                 sys.path_bytes(key),
