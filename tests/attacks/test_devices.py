@@ -24,13 +24,9 @@ DISK = (7, 0)
 @pytest.fixture(params=["as the machine is", "v2"])
 def cgroups(request: pytest.FixtureRequest) -> Iterator[Cgroups]:
     """A container's cgroup, not restricted yet; also in the tree of v2 that a machine with v1 has beside it."""
-    made = Cgroups(f"t{secrets.token_hex(4)}")
-    if request.param == "v2":
-        made.close(remove=True)
-        fields = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        v2 = next(Path(line[4]) for line in fields if line[line.index("-") + 1] == "cgroup2")
-        made.roots = [v2 / made.roots[0].name]
-        made.roots[0].mkdir()
+    fields = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    v2 = [Path(line[4]) for line in fields if line[line.index("-") + 1] == "cgroup2"]
+    made = Cgroups(f"t{secrets.token_hex(4)}", v2[:1] if request.param == "v2" else ())
     made.make("c")
     yield made
     asyncio.run(made.remove("c"))

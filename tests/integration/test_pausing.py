@@ -41,9 +41,7 @@ def unified(instance: str) -> Iterator[Cgroups]:
     """As on a machine that has cgroup v2 alone."""
     if not UNIFIED:
         pytest.skip("this machine has no cgroup v2")
-    made = Cgroups.__new__(Cgroups)
-    made.roots = [UNIFIED / instance]
-    made.roots[0].mkdir()
+    made = Cgroups(instance, [UNIFIED])
     yield made
     made.close(remove=True)
 

@@ -78,7 +78,8 @@ def routes() -> Iterator[str]:
     for what in (["route", "show", "table", "all"], ["rule"], ["neigh", "show", "nud", "permanent"]):
         for family in ("-4", "-6"):
             for line in run("ip", family, *what):
-                yield re.sub(r" expires \S+", "", line).strip()
+                # Nobody makes these: a timer, and a peer that is not there yet or no more.
+                yield re.sub(r" expires \S+| linkdown\b", "", line).strip()
 
 
 def nftables() -> Iterator[str]:

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 #: v1 controllers whose hierarchies a container joins; v2 has one hierarchy with all of them. cpuacct, which is mostly
@@ -32,16 +32,21 @@ def hierarchies(mountinfo: str | None = None) -> list[Path]:
 
 
 class Cgroups:
-    """The cgroups of one instance: `HIERARCHY/INSTANCE/ID`."""
+    """The cgroups of one instance: `HIERARCHY/INSTANCE/ID`, in the hierarchies to join unless others are given."""
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, within: Sequence[Path] = ()) -> None:
         self.name = instance
-        self.roots = [hierarchy / instance for hierarchy in hierarchies()]
+        self.roots = [hierarchy / instance for hierarchy in within or hierarchies()]
         for root in self.roots:
             root.mkdir(exist_ok=True)
             if (root.parent / "cgroup.subtree_control").exists():
                 for folder in (root.parent, root):
                     self._enable(folder)
+        #: Those that count processes, and by all of them the file to which a process writes "0" to join.
+        self._counting = [root for root in self.roots if (root / "pids.max").exists()]
+        self._joining = [
+            (root, "tasks" if (root / "tasks").exists() else "cgroup.procs") for root in self.roots
+        ]
 
     def _enable(self, folder: Path) -> None:
         """Hands the controllers that a v2 folder has to its children."""
@@ -56,9 +61,10 @@ class Cgroups:
     def make(self, id: str) -> None:
         """Makes the cgroup and sets its limits."""
         for root in self.roots:
-            (root / id).mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # only the pids hierarchy has it
-                write(root / id / "pids.max", str(PIDS_MAX))
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{root}/{id}")
+        for root in self._counting:
+            write(f"{root}/{id}/pids.max", str(PIDS_MAX))
 
     @contextlib.contextmanager
     def opened(self, id: str) -> Iterator[list[int]]:
@@ -69,11 +75,13 @@ class Cgroups:
         """
         with contextlib.ExitStack() as descriptors:
             fds = []
-            for root in self.roots:
-                if root is not self.roots[0] and not (root / id).exists():
-                    continue  # it was made by a runtime that did without this hierarchy
-                file = "tasks" if (root / id / "tasks").exists() else "cgroup.procs"
-                fds.append(os.open(root / id / file, os.O_WRONLY | os.O_CLOEXEC))
+            for root, file in self._joining:
+                try:
+                    fds.append(os.open(f"{root}/{id}/{file}", os.O_WRONLY | os.O_CLOEXEC))
+                except FileNotFoundError:  # it was made by a runtime that did without this hierarchy
+                    if root is self.roots[0]:
+                        raise
+                    continue
                 descriptors.callback(os.close, fds[-1])
             yield fds
 
@@ -82,8 +90,8 @@ class Cgroups:
         can do that. The kernel may need a moment to let go of processes that have just ended."""
         for root in self.roots:
             with contextlib.suppress(FileNotFoundError):
-                write(root / id / "cgroup.kill", "1")
-            await removed(root / id)
+                write(f"{root}/{id}/cgroup.kill", "1")
+            await removed(f"{root}/{id}")
 
     def close(self, *, remove: bool) -> None:
         """With `remove` the instance's own folders go, where no container is left in them."""
@@ -92,12 +100,12 @@ class Cgroups:
                 root.rmdir()
 
 
-async def removed(folder: Path) -> None:
+async def removed(folder: Path | str) -> None:
     """Takes one folder away. Raises OSError when somebody is in it after a second."""
     deadline = time.monotonic() + 1
     while True:
         try:
-            folder.rmdir()
+            os.rmdir(folder)
             break
         except FileNotFoundError:
             break
@@ -107,7 +115,7 @@ async def removed(folder: Path) -> None:
             await asyncio.sleep(0.002)
 
 
-def write(path: Path, value: str) -> None:
+def write(path: Path | str, value: str) -> None:
     """Writes without creating: a file that is not there is a controller that is not there."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -1,5 +1,6 @@
 """Boot records: what is true of a container until the next boot, in the run folder (a tmpfs)."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,15 @@ from tinyo.runtime.v1.runtime_pb2 import ContainerState
 
 def save(run: Path, state: ContainerState, interface: str) -> None:
     """Replaces the record of a container in one step."""
-    folder = run / "containers"
-    folder.mkdir(exist_ok=True)
+    folder = f"{run}/containers"
     ticks = start_ticks(state.pid) if state.pid else 0
     record = BootRecord(state=state, start_ticks=ticks, interface=interface)
-    new = folder / f".{state.config.id}"
-    new.write_bytes(record.SerializeToString())
-    os.replace(new, folder / state.config.id)
+    new = f"{folder}/.{state.config.id}"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+    with open(new, "wb", 0) as file:
+        file.write(record.SerializeToString())
+    os.replace(new, f"{folder}/{state.config.id}")
 
 
 def remove(run: Path, id: str) -> None:
@@ -40,7 +43,8 @@ def load(run: Path) -> Iterator[BootRecord]:
 def start_ticks(pid: int) -> int:
     """When a process started, in ticks since the boot (proc_pid_stat(5)); 0 when there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        with open(f"/proc/{pid}/stat", "rb", 0) as file:
+            stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return int(stat.rpartition(")")[2].split()[19])
+    return int(stat.rpartition(b")")[2].split()[19])

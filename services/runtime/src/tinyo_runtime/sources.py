@@ -1,5 +1,6 @@
 """The sources of a container's mounts: those that were asked for, and the files that say who it is."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -30,10 +31,12 @@ def prepare(folder: Path, config: ContainerConfig, address: str) -> list[Mount]:
         "hosts": files.hosts(spec, address),
         "resolv.conf": files.resolv_conf(config),
     }
-    (folder / "etc").mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(f"{folder}/etc")
     for name, text in texts.items():
-        (folder / "etc" / name).write_text(text)
-    ours = [Mount(source=str(folder / "etc" / name), target=f"/etc/{name}") for name in texts]
+        with open(f"{folder}/etc/{name}", "wb", 0) as file:
+            file.write(text.encode())
+    ours = [Mount(source=f"{folder}/etc/{name}", target=f"/etc/{name}") for name in texts]
     return [*ours, *filter(is_plain, spec.mounts)]
 
 

@@ -47,10 +47,9 @@ def of_node(status: os.stat_result, access: str) -> Rule:
 
 def restrict(cgroup: Path, rules: tuple[Rule, ...]) -> None:
     """From now on its processes may use these devices alone. A hierarchy that has no say in this is left as it is."""
-    if (cgroup / "devices.deny").exists():
-        write(cgroup / "devices.deny", "a")
-        for rule in rules:
-            write(cgroup / "devices.allow", said(rule))
+    if os.path.exists(f"{cgroup}/devices.deny"):
+        write(f"{cgroup}/devices.deny", "a")
+        write(f"{cgroup}/devices.allow", *map(said, rules))
     elif (cgroup / "cgroup.controllers").exists():
         folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -65,11 +64,12 @@ def said(rule: Rule) -> str:
     return f"{rule.kind} {major}:{minor} {rule.access}"
 
 
-def write(path: Path, value: str) -> None:
-    """One value into a file that is there. OSError says what."""
+def write(path: str, *values: str) -> None:
+    """One value after the other into a file that is there. OSError says what."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, value.encode())
+        for value in values:
+            os.write(fd, value.encode())
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{path}: {value}") from None
     finally:

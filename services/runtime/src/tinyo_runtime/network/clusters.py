@@ -4,6 +4,7 @@ The kernel keeps the number with the interface, so that it needs no record here 
 may go from one container to another when the pair of their groups is in a set, whatever the number of containers.
 """
 
+import asyncio
 import errno
 import socket
 import struct
@@ -15,6 +16,9 @@ from tinyo_runtime.network import firewall
 from tinyo_runtime.network import netlink as nl
 
 RTM_GETLINK, IFLA_GROUP = 18, 27
+#: Seconds after which a cluster loses its element of the set when it has no container any more: most get one again at
+#: once, and to add or delete an element takes 0.3 ms.
+PAUSE = 1
 
 #: What was led to a published port comes as from anywhere else.
 RULES = """
@@ -33,6 +37,9 @@ class Clusters:
         self._table, self._prefix = table, prefix
         self._numbers: dict[str, int] = {}
         self._members = Counter[str]()
+        #: Those that may reach themselves for a moment longer, and what ends that.
+        self._empty = set[str]()
+        self._tidying: asyncio.TimerHandle | None = None
         self._last = 0
 
     def known(self, interfaces: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -52,23 +59,39 @@ class Clusters:
         yield from self.elements()
 
     def elements(self) -> Iterator[str]:
-        """Commands that let each cluster that has a container reach itself."""
-        yield from (self._element("add", cluster) for cluster in self._members)
+        """Commands that let each cluster reach itself."""
+        yield from (self._element("add", cluster) for cluster in (*self._members, *self._empty))
 
     def join(self, cluster: str, interface: str) -> None:
         """An interface belongs to a cluster from now on."""
         number = self._number(cluster)
-        if not self._members[cluster]:
+        if not self._members[cluster] and cluster not in self._empty:
             firewall.run(self._element("add", cluster))
+        self._empty.discard(cluster)
         self._members[cluster] += 1
         _set_group(interface, number)
 
     def leave(self, cluster: str) -> None:
-        """Undoes `join`, or what made one known. The number stays the cluster's."""
+        """Undoes `join`, or what made one known, in a moment. The number stays the cluster's."""
         self._members[cluster] -= 1
         if not self._members[cluster]:
             del self._members[cluster]
-            firewall.run(self._element("delete", cluster))
+            self._empty.add(cluster)
+            if not self._tidying:
+                self._tidying = asyncio.get_running_loop().call_later(PAUSE, self._tidy)
+
+    def _tidy(self) -> None:
+        """Those that are empty do not reach themselves any more."""
+        self._tidying = None
+        commands = [self._element("delete", cluster) for cluster in self._empty]
+        self._empty.clear()
+        if commands:
+            firewall.run(*commands)
+
+    def close(self) -> None:
+        """Nothing is tidied any more."""
+        if self._tidying:
+            self._tidying.cancel()
 
     def _number(self, cluster: str) -> int:
         if cluster not in self._numbers:

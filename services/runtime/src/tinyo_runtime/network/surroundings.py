@@ -141,6 +141,7 @@ class Surroundings:
     async def leave(self, *, remove: bool) -> None:
         """Undoes the rest before the table goes, if it does."""
         self._repair.close()
+        self._clusters.close()
         for endpoint in await self._ready.close():
             await self.taken.pop(endpoint.address).aclose()
         await self._ports.close()
