@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.node.v1 import node_pb2_grpc
+from tinyo.node.v1 import verbs_pb2 as verbs
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
@@ -26,6 +27,7 @@ from tinyo.v1.push_pb2 import PushedImage, PushProgress
 from tinyo.v1.stats_pb2 import ContainerStats
 from tinyo.v1.storage_pb2 import Volume
 from tinyo.v1.stream_pb2 import ExecOutput, LogEntry, OutputStream
+from tinyo.v1.top_pb2 import ContainerProcess
 from tinyo.v1.version_pb2 import Version
 
 #: What becomes of a container, by its image; every other image runs, unless a test adds to `outcomes`.
@@ -72,6 +74,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.findings: list[pb.VerifyImagesResponse] = []
         #: How far images are said to be, by reference, until they are there.
         self.pulls: dict[str, Iterable[PullProgress]] = {}
+        #: What is said of who is in a container; names of those that do not hear a signal.
+        self.processes: list[ContainerProcess] = []
+        self.unheard: list[str] = []
         self.refusal: status_pb2.Status | None = None
 
     def __enter__(self) -> Self:
@@ -141,6 +146,38 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
                     yield pb.ApplyResponse(progress=progress)
         self.gate.wait()
         yield pb.ApplyResponse(settled=pb.ApplySettled(containers=settled))
+
+    def _known(self, names: Iterable[str], context: Any) -> list[v1.Container]:
+        for name in names:
+            if name not in self.containers:
+                context.abort(grpc.StatusCode.NOT_FOUND, f"there is no container {name!r}")
+        return [self.containers[name] for name in names]
+
+    def Kill(self, request: verbs.KillRequest, context: Any) -> verbs.KillResponse:
+        self.note(request, context)
+        return verbs.KillResponse(containers=self._known(request.names, context), unheard=self.unheard)
+
+    def Pause(self, request: verbs.PauseRequest, context: Any) -> verbs.PauseResponse:
+        self.note(request, context)
+        return verbs.PauseResponse(containers=self._known(request.names, context))
+
+    def Unpause(self, request: verbs.UnpauseRequest, context: Any) -> verbs.UnpauseResponse:
+        self.note(request, context)
+        return verbs.UnpauseResponse(containers=self._known(request.names, context))
+
+    def Restart(self, request: verbs.RestartRequest, context: Any) -> verbs.RestartResponse:
+        self.note(request, context)
+        return verbs.RestartResponse(containers=self._known(request.names, context))
+
+    def Rename(self, request: verbs.RenameRequest, context: Any) -> verbs.RenameResponse:
+        self.note(request, context)
+        (container,) = self._known([request.name], context)
+        container.spec.name = request.new_name
+        return verbs.RenameResponse(container=container)
+
+    def Top(self, request: verbs.TopRequest, context: Any) -> verbs.TopResponse:
+        self.note(request, context)
+        return verbs.TopResponse(processes=self.processes)
 
     def Remove(self, request: pb.RemoveRequest, context: Any) -> Iterator[pb.RemoveResponse]:
         self.note(request, context)

@@ -14,8 +14,8 @@ from tinyo.node.v1.node_pb2_grpc import NodeServiceStub
 
 from tinyo_ctl import refusals
 
-#: Bytes of one answer: a list of ten thousand containers fits.
-OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]
+#: Bytes of one answer: a list of ten thousand containers fits. Milliseconds between attempts to reach a node again.
+OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_reconnect_backoff_ms", 1000)]
 
 
 @contextmanager

@@ -162,6 +162,77 @@ COMMANDS = (
         [NAMES],
     ),
     Command(
+        ("restart",),
+        "stop containers, and start them again",
+        "verbs:restart",
+        "  tinyo restart web -t 30               with half a minute to end; one that was stopped just starts",
+        [NAMES, GRACE],
+    ),
+    Command(
+        ("kill",),
+        "send a signal to the first process of containers",
+        "verbs:kill",
+        "  tinyo kill web                        ends it at once, and for good: no restart policy applies\n"
+        "  tinyo kill -s HUP web                 by name (HUP, SIGHUP, RTMIN+1) or number (1)",
+        [
+            NAMES,
+            flag("-s", "--signal", default="KILL", metavar="SIGNAL", help="which one (default: KILL)"),
+        ],
+    ),
+    Command(
+        ("wait",),
+        "wait until containers end, and print their exit codes",
+        "waiting:wait",
+        "  code=$(tinyo wait job)                at once if it has ended already\n"
+        "  tinyo wait job-1 job-2                as they end, each with its name",
+        [NAMES],
+    ),
+    Command(
+        ("pause",),
+        "let no process of containers run for a while",
+        "verbs:pause",
+        "  tinyo pause web                       memory, files, addresses and ports stay as they are",
+        [NAMES],
+    ),
+    Command(
+        ("unpause",),
+        "let paused containers go on",
+        "verbs:unpause",
+        "  tinyo unpause web                     stop, restart, kill and rm do so by themselves",
+        [NAMES],
+    ),
+    Command(
+        ("rename",),
+        "give a container another name",
+        "verbs:rename",
+        "  tinyo rename web shop                 others find it as shop from now on; it goes on running",
+        [
+            flag("name", metavar="OLD", help="name or id"),
+            flag("new", metavar="NEW", help="the name from now on; its Statefile must say so, too"),
+        ],
+    ),
+    Command(
+        ("top",),
+        "show the processes of a container",
+        "top:show",
+        "  tinyo top web\n  tinyo top -o json web | jq '.[].command'       for programs",
+        [
+            flag("name", metavar="NAME", help="name or id"),
+            flag("-o", "--output", choices=("json",), help="how (default: a table)"),
+        ],
+    ),
+    Command(
+        ("port",),
+        "show where ports of a container are published",
+        "verbs:port",
+        "  tinyo port web                        80/tcp -> 0.0.0.0:8080\n"
+        "  tinyo port web 80                     0.0.0.0:8080",
+        [
+            flag("name", metavar="NAME", help="name or id"),
+            flag("port", nargs="?", metavar="PORT[/udp]", help="of the container (default: all)"),
+        ],
+    ),
+    Command(
         ("update",),
         "change what containers may take of the machine, while they run",
         "limits:update",

@@ -40,6 +40,8 @@ def phase(container: Container) -> str:
     if status.phase == Phase.PHASE_EXITED:
         why = ", out of memory" if status.exit.oom_killed else ""
         return f"exited ({status.exit.code}{why})"
+    if status.phase == Phase.PHASE_RUNNING and status.paused:
+        return "paused"
     if status.phase == Phase.PHASE_UNSPECIFIED:
         return "unknown"
     return Phase.Name(status.phase).removeprefix("PHASE_").lower()

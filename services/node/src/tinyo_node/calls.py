@@ -8,10 +8,11 @@ from tinyo_node.lifecycle import Lifecycle
 from tinyo_node.limiting import Limiting
 from tinyo_node.relay import Relay
 from tinyo_node.statsrelay import StatsRelay
+from tinyo_node.verbs import Verbs
 from tinyo_node.volumerelay import VolumeRelay
 
 
 class Calls(
-    Following, Lifecycle, Limiting, Relay, StatsRelay, ImageRelay, ArchiveRelay, VolumeRelay, CopyRelay
+    Following, Lifecycle, Limiting, Relay, StatsRelay, ImageRelay, ArchiveRelay, VolumeRelay, CopyRelay, Verbs
 ):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

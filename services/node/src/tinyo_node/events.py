@@ -38,6 +38,8 @@ def happened(before: v1.ContainerStatus, own: rt.ContainerState) -> Iterator[ev.
     if own.HasField("started_at") and own.started_at != before.started_at:
         without = f", without a user namespace: {own.userns.missing}" if own.userns.missing else ""
         yield ev.Event(reason=ev.EVENT_REASON_RUNNING, message=own.address + without)
+    if own.paused != before.paused and own.phase != v1.PHASE_EXITED:
+        yield ev.Event(reason=ev.EVENT_REASON_PAUSED if own.paused else ev.EVENT_REASON_UNPAUSED)
     if own.phase == v1.PHASE_EXITED:
         why = ", out of memory" if own.exit.oom_killed else ""
         message = f"code {own.exit.code}{why}"

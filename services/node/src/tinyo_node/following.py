@@ -59,7 +59,8 @@ class Following:
     state: "State"
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
-        return pb.GetResponse(container=find(self.state, request.cluster, request.name))
+        container = find(self.state, request.cluster, request.name)
+        return pb.GetResponse(container=container, sequence=self.state.log.newest)
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:
         names = set(request.names)

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import grpc
 from tinyo.node.v1 import node_pb2 as pb
+from tinyo.node.v1.verbs_pb2 import RestartRequest
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
 from tinyo_node import events, failures, policies, reconcile
+from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find_all
 
@@ -25,6 +28,9 @@ class Lifecycle:
 
     async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
         containers = find_all(self.state, request.cluster, request.names)
+        for container in containers:
+            if container.status.paused:
+                raise paused(container.spec.name)
         for container in containers:
             status = container.status
             if container.desired == v1.DESIRED_STATE_RUNNING and status.phase == v1.PHASE_RUNNING:
@@ -50,14 +56,28 @@ class Lifecycle:
         return pb.StopResponse(containers=containers)
 
 
+def paused(name: str) -> TinyoError:
+    """CONTAINER_PAUSED."""
+    message = f"container {name!r} is paused: `tinyo unpause {name}` lets it go on"
+    return TinyoError(grpc.StatusCode.FAILED_PRECONDITION, "CONTAINER_PAUSED", message, {"name": name})
+
+
 def allow(
-    work: "Reconciler", containers: Iterable[v1.Container], request: pb.StopRequest | pb.RemoveRequest
+    work: "Reconciler",
+    containers: Iterable[v1.Container],
+    request: pb.StopRequest | pb.RemoveRequest | RestartRequest,
 ) -> None:
     """Notes who wants these to stop, and how much time they have."""
     for container in containers:
         container.correlation_id = request.correlation_id
         if request.HasField("grace_ms"):
             work.grace[container.id] = request.grace_ms
+
+
+def is_unwanted(container: v1.Container, own: rt.ContainerState | None) -> bool:
+    """Whether the process that it has shall end, for good or to be followed by another."""
+    restarts = own and container.HasField("restart_of") and container.restart_of == own.started_at
+    return container.desired == v1.DESIRED_STATE_STOPPED or bool(restarts)
 
 
 async def stop(work: "Reconciler", key: "Key") -> None:

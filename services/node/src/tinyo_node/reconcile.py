@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_node import events, failures, lifecycle, limiting, patience, pulls, restarting
+from tinyo_node import changing, events, failures, lifecycle, patience, pulls, renaming, restarting
 from tinyo_node.cluster import Key, State, key_of
 
 if TYPE_CHECKING:  # generated for type checkers alone
@@ -41,6 +41,7 @@ class Reconciler:
         while True:
             async with patience.with_runtime(self):
                 listing = await self.runtime.List(rt.ListRequest(), wait_for_ready=True)
+                renaming.correct(self.state, *listing.containers)
                 self.observed = {state.config.id: state for state in listing.containers}
                 self.connected.set()
                 for key in {*self.state.containers, *(key_of(state.config) for state in listing.containers)}:
@@ -50,6 +51,7 @@ class Reconciler:
 
     def observe(self, state: rt.ContainerState, *, deleted: bool = False) -> None:
         """Takes note of a state, unless more is known."""
+        renaming.correct(self.state, state)
         known = self.observed.get(state.config.id, state)
         if deleted:
             self.observed.pop(state.config.id, None)
@@ -145,10 +147,10 @@ def next_step(desired: v1.Container | None, states: Sequence[rt.ContainerState])
         return None
     if not reflected(desired.status, own):
         return reflect
-    if own and own.config.spec.resources != desired.spec.resources:
-        return limiting.update
+    if change := changing.step(desired, own):
+        return change
     runs = own is not None and own.phase in (v1.PHASE_RUNNING, v1.PHASE_STOPPING)
-    if desired.desired == v1.DESIRED_STATE_STOPPED and runs:
+    if runs and lifecycle.is_unwanted(desired, own):
         return lifecycle.stop
     if runs or desired.desired == v1.DESIRED_STATE_STOPPED or desired.status.phase in ENDED:
         return restarting.step(desired, own)
@@ -165,4 +167,4 @@ def reflected(status: v1.ContainerStatus, own: rt.ContainerState | None) -> bool
         return status.phase in (v1.PHASE_CREATED, *ENDED)
     if own.phase == v1.PHASE_EXITED:  # one that is to be started again has told of its exit before
         return own.finished_at == status.finished_at
-    return (own.phase, own.started_at) == (status.phase, status.started_at)
+    return (own.phase, own.started_at, own.paused) == (status.phase, status.started_at, status.paused)

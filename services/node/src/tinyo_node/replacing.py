@@ -38,6 +38,8 @@ def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container |
     new.id = old.id
     new.created_at.CopyFrom(old.created_at)
     new.status.CopyFrom(old.status)
+    if old.HasField("restart_of"):
+        new.restart_of.CopyFrom(old.restart_of)
     if not runs:
         new.status.phase = v1.PHASE_PENDING
         new.status.ClearField("error")

@@ -27,6 +27,8 @@ def step(desired: v1.Container, own: rt.ContainerState | None) -> "Step | None":
         return revive if policies.is_forgotten(desired, own) else None
     if desired.status.phase != v1.PHASE_EXITED or (own and own.phase != v1.PHASE_EXITED):
         return None
+    if desired.HasField("restart_of") and desired.restart_of == desired.status.started_at:
+        return renew
     if not desired.status.HasField("next_start_at"):
         return plan if policies.is_wanted(desired) else None
     over = waits.get(wait_of(desired))
@@ -64,7 +66,7 @@ async def wait(work: "Reconciler", key: "Key") -> None:
         if current and wait_of(current) == own:
             waits[own] = True
         else:
-            del waits[own]
+            waits.pop(own, None)
         work.touch(key)
 
     waits[own] = False
@@ -76,6 +78,15 @@ async def again(work: "Reconciler", key: "Key") -> None:
     container = work.state.containers[key]
     waits.pop(wait_of(container), None)
     await (lifecycle.start if work.observed.get(container.id) else reconcile.create)(work, key)
+
+
+async def renew(work: "Reconciler", key: "Key") -> None:
+    """The process that was to be followed by another has ended."""
+    container = work.state.containers[key]
+    container.ClearField("restart_of")
+    container.status.phase = v1.PHASE_PENDING
+    policies.forget(container.status)
+    await work.state.write([container])
 
 
 async def revive(work: "Reconciler", key: "Key") -> None:

@@ -15,13 +15,20 @@ from tinyo_runtime.errors import Context
 from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
 from tinyo_runtime.pushcalls import PushCalls
+from tinyo_runtime.verbcalls import VerbCalls
 from tinyo_runtime.volumecalls import VolumeCalls
 
 VERSION = Version(program="0.1.0", contract="v1.0", features=[])
 
 
 class Calls(
-    ImageCalls, ArchiveCalls, PushCalls, VolumeCalls, CopyCalls, runtime_pb2_grpc.RuntimeServiceServicer
+    ImageCalls,
+    ArchiveCalls,
+    PushCalls,
+    VolumeCalls,
+    CopyCalls,
+    VerbCalls,
+    runtime_pb2_grpc.RuntimeServiceServicer,
 ):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
 

@@ -38,6 +38,6 @@ async def _still(containers: Containers, container: Container | None, *, pause: 
                 raise failures.not_found(name)
             if not container.state.HasField("started_at"):
                 raise failures.never_started(name)
-            if container.process and pause:
+            if container.process and pause and not container.state.paused:
                 await stack.enter_async_context(pausing.paused(containers.cgroups, id, name))
         yield

@@ -150,6 +150,7 @@ class Containers:
     async def _kill(self, container: Container) -> None:
         if container.process and container.ending:
             container.process.kill(signal.SIGKILL)
+            await stopping.wake(self, container)
             await container.ending
 
     def changed(self, container: Container, phase: v1.Phase.ValueType) -> None:

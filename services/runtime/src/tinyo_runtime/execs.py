@@ -12,7 +12,7 @@ from tinyo.runtime.v1.runtime_pb2 import ExecRequest, ExecStart
 from tinyo.v1.container_pb2 import ExitStatus
 from tinyo.v1.stream_pb2 import ExecOutput
 
-from tinyo_runtime import failures, options, terminals
+from tinyo_runtime import failures, options, pausing, terminals
 from tinyo_runtime.containers import Containers, process_plan
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.spawnclient import Process
@@ -77,6 +77,8 @@ async def start(containers: Containers, request: ExecStart) -> Process:
     container = containers.get(request.id)
     if not container.process:
         raise failures.not_running(container.config.spec.name)
+    if container.state.paused:
+        raise failures.paused(container.config.spec.name)
     spec = type(container.config.spec)()
     spec.CopyFrom(container.config.spec)
     spec.env.update(request.exec.env)
@@ -99,6 +101,8 @@ async def start(containers: Containers, request: ExecStart) -> Process:
         console = terminals.ask(request.exec, plan, fds, stack)
         await stack.enter_async_context(options.completed(containers, container, plan, fds, stack, spec))
         process = await containers.spawner.start(plan, fds, keep=False)
+        if container.state.paused:  # since then: this one stands still as well
+            await pausing.hold(containers.cgroups, request.id, container.config.spec.name)
         return terminals.take(containers.spawner, process, console)
 
 

@@ -42,6 +42,12 @@ def old_spawner() -> TinyoError:
     return TinyoError(FAILED, "SPAWNER_TOO_OLD", message)
 
 
+def paused(name: str) -> TinyoError:
+    """CONTAINER_PAUSED."""
+    message = f"container {name!r} is paused: `tinyo unpause {name}` lets it go on"
+    return TinyoError(FAILED, "CONTAINER_PAUSED", message, {"name": name})
+
+
 def never_started(name: str) -> TinyoError:
     """CONTAINER_NEVER_STARTED."""
     message = f"container {name!r} was never started, so there is nothing to make an image of: start it first"
@@ -50,7 +56,7 @@ def never_started(name: str) -> TinyoError:
 
 def not_paused(name: str, why: str) -> TinyoError:
     """CONTAINER_NOT_PAUSED."""
-    message = f"container {name!r} cannot be paused: {why}; with --no-pause it is read while it runs"
+    message = f"container {name!r} cannot be paused: {why}"
     return TinyoError(FAILED, "CONTAINER_NOT_PAUSED", message, {"name": name})
 
 

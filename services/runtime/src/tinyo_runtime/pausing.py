@@ -9,11 +9,16 @@ import contextlib
 import errno
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyo_runtime import failures
 from tinyo_runtime.cgroups import Cgroups, removed, write
+
+if TYPE_CHECKING:
+    from tinyo_runtime.containers import Container, Containers
+    from tinyo_runtime.options import Start
 
 #: Seconds until every process has stopped; one that waits for a disk may need some.
 PATIENCE = 10
@@ -22,29 +27,66 @@ PATIENCE = 10
 @contextlib.asynccontextmanager
 async def paused(cgroups: Cgroups, id: str, name: str) -> AsyncIterator[None]:
     """The container with that id is paused meanwhile; `name` is for errors. Raises CONTAINER_NOT_PAUSED."""
-    freezer = next(_freezers(cgroups, id), None)
-    if not freezer:
-        raise failures.not_paused(name, "this kernel has no freezer among its cgroups")
+    await hold(cgroups, id, name, "; with --no-pause it is read while it runs")
     try:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await freezer.stop()
-        except TimeoutError:
-            raise failures.not_paused(name, f"one of its processes did not stop in {PATIENCE} s") from None
         yield
     finally:
+        await release(cgroups, id)
+
+
+async def hold(cgroups: Cgroups, id: str, name: str, hint: str = "") -> None:
+    """The container is paused from now on. Raises CONTAINER_NOT_PAUSED, with a hint; then it goes on."""
+    freezer = next(_freezers(cgroups, id), None)
+    if not freezer:
+        raise failures.not_paused(name, f"this kernel has no freezer among its cgroups{hint}")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await freezer.stop()
+    except BaseException as error:
+        await release(cgroups, id)
+        if isinstance(error, TimeoutError):
+            why = f"one of its processes did not stop in {PATIENCE} s{hint}"
+            raise failures.not_paused(name, why) from None
+        raise
+
+
+async def release(cgroups: Cgroups, id: str) -> None:
+    """The container goes on, if it was paused."""
+    if freezer := next(_freezers(cgroups, id), None):
         freezer.go_on()
         await freezer.close()
 
 
-def end_all(cgroups: Cgroups) -> None:
-    """What an earlier runtime paused goes on."""
+def is_held(cgroups: Cgroups, id: str) -> bool:
+    """Whether the kernel has the container paused."""
+    freezer = next(_freezers(cgroups, id), None)
+    return freezer is not None and freezer.is_stopped()
+
+
+async def part(start: "Start") -> None:
+    """A container that ends while it is paused is not any longer; see tinyo_runtime.options."""
+    if not start.joins:
+        start.resources.push_async_callback(thaw, start.containers, start.container)
+
+
+async def thaw(containers: "Containers", container: "Container") -> None:
+    """Somebody paused a container, and wants it to go on or to end."""
+    if container.state.paused:
+        container.state.paused = False
+        await release(containers.cgroups, container.config.id)
+
+
+def end_all(cgroups: Cgroups, but: Collection[str] = ()) -> None:
+    """What an earlier runtime paused goes on, except those that it was told to pause."""
     for root in cgroups.roots:
         for file in root.glob("*/cgroup.freeze"):
-            write(file, "0")
+            if file.parent.name not in but:
+                write(file, "0")
     for hierarchy in _v1():
         for root in cgroups.roots[:1]:
             for folder in (hierarchy / root.name).glob("*/"):
+                if folder.name in but:
+                    continue
                 _Hierarchy(folder, root / folder.name).go_on()
                 with contextlib.suppress(OSError):  # somebody is about to leave
                     folder.rmdir()
@@ -91,6 +133,11 @@ class _Own:
             write(self._folder / "cgroup.freeze", "1")
             await self._are("frozen 1")
 
+    def is_stopped(self) -> bool:
+        with _unless_ended():
+            return (self._folder / "cgroup.freeze").read_text() == "1\n"
+        return False
+
     def go_on(self) -> None:
         with _unless_ended():
             write(self._folder / "cgroup.freeze", "0")
@@ -120,6 +167,12 @@ class _Hierarchy:
             await asyncio.sleep(0)
         while (self._folder / "freezer.state").read_text() != "FROZEN\n":
             await asyncio.sleep(0.002)
+
+    def is_stopped(self) -> bool:
+        with _unless_ended():
+            frozen = (self._folder / "freezer.state").read_text() != "THAWED\n"
+            return frozen and threads(self._container) <= threads(self._folder)
+        return False
 
     def go_on(self) -> None:
         while inside := threads(self._folder):

@@ -27,7 +27,10 @@ class Earlier:
         self._containers = containers
         self._records = list(records.load(containers.run))
         trash.empty(containers.folder)
-        pausing.end_all(containers.cgroups)
+        states = [record.state for record in self._records]
+        for state in states:
+            state.paused = state.paused and pausing.is_held(containers.cgroups, state.config.id)
+        pausing.end_all(containers.cgroups, [state.config.id for state in states if state.paused])
         for record in self._records:
             id = record.state.config.id
             folder = containers.folder / "containers" / id
@@ -65,6 +68,7 @@ def resume(containers: Containers, record: BootRecord) -> None:
     container.resources.push_async_callback(containers.cgroups.remove, record.state.config.id)
     limits.resume(containers.cgroups, record.state.config.id, container.resources)
     oom.watch(containers, container, container.resources)
+    container.resources.push_async_callback(pausing.thaw, containers, container)
     process = containers.spawner.processes.get(record.state.config.id)
     if not process and records.start_ticks(record.state.pid) == record.start_ticks:
         process = take_orphan(containers, record)

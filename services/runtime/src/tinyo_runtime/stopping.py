@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from tinyo.v1.container_pb2 import PHASE_STOPPING
 
+from tinyo_runtime import pausing
+
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
 
 
 async def ask(containers: "Containers", container: "Container", grace: float) -> None:
     """Sends the stop signal of the image, and waits until the container has ended, or for `grace` seconds."""
+    await wake(containers, container)
     process, ending = container.process, container.ending
     if not process or not ending or grace <= 0:
         return
@@ -21,6 +24,11 @@ async def ask(containers: "Containers", container: "Container", grace: float) ->
         containers.changed(container, PHASE_STOPPING)
         process.kill(number)
         await asyncio.wait([ending], timeout=grace)
+
+
+async def wake(containers: "Containers", container: "Container") -> None:
+    """Lets it go on if it is paused, or it would not end."""
+    await pausing.thaw(containers, container)
 
 
 def signal_number(name: str) -> int:
@@ -32,11 +40,11 @@ def signal_number(name: str) -> int:
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal. The first process of a pid namespace gets no other
-    (pid_namespaces(7)), so there is no point in sending it and waiting."""
+    """Whether a process has a handler for a signal, or waits for it with sigwaitinfo(2) or signalfd(2). The first process
+    of a pid namespace gets no other (pid_namespaces(7)), so there is no point in sending it and waiting."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigCgt:", "SigBlk:"))]
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)

@@ -32,7 +32,7 @@ class Ports:
                     stack.push_async_callback(
                         await loopback6.listen(port.host_port, address, port.container_port)
                     )
-            self._held[name] = stack.pop_all()
+            self._held[address] = stack.pop_all()
 
     @contextlib.contextmanager
     def _bind(self, name: str, kind: int, port: Port, field: str) -> Iterator[None]:
@@ -58,12 +58,12 @@ class Ports:
                 return f"container {name}"
         return holder(kind, port.host_port)
 
-    async def drop(self, name: str) -> None:
+    async def drop(self, address: str) -> None:
         """Undoes `hold`."""
-        if stack := self._held.pop(name, None):
+        if stack := self._held.pop(address, None):
             await stack.aclose()
 
     async def close(self) -> None:
         """Drops everything."""
-        for name in list(self._held):
-            await self.drop(name)
+        for address in list(self._held):
+            await self.drop(address)

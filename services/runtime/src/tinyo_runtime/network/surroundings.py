@@ -131,10 +131,14 @@ class Surroundings:
             raise
         return endpoint
 
+    def rename(self, address: str, name: str) -> None:
+        """The container that has this address is found by another name; one without an address has none."""
+        self._names.book.rename(address, name)
+
     async def reserve(self, name: str, address: str, ports: Sequence[Port]) -> None:
         """Takes ports of the host for a container, until its address is given back. PORT_IN_USE."""
         await self._ports.hold(name, address, ports)
-        self.taken[address].push_async_callback(self._ports.drop, name)
+        self.taken[address].push_async_callback(self._ports.drop, address)
         self._published[address] = ports
         self.taken[address].callback(self._published.pop, address, None)
 

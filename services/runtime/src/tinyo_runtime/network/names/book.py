@@ -7,7 +7,7 @@ are of no cluster here are asked of others, as a company or a cloud may have som
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from tinyo_runtime.network.names import message
@@ -42,9 +42,18 @@ class Book:
         try:
             yield
         finally:
-            del self._entries[address]
-            if self._clusters[cluster].get(entry.name) == address:  # it is back already, elsewhere
-                del self._clusters[cluster][entry.name]
+            last = self._entries.pop(address)
+            if self._clusters[cluster].get(last.name) == address:  # it is back already, elsewhere
+                del self._clusters[cluster][last.name]
+
+    def rename(self, address: str, name: str) -> None:
+        """The container at an address, if one is there, is found by another name from now on."""
+        if before := self._entries.get(address):
+            names = self._clusters[before.cluster]
+            if names.get(before.name) == address:
+                del names[before.name]
+            self._entries[address] = entry = replace(before, name=name.lower())
+            names[entry.name] = address
 
     def who(self, address: str) -> Entry | None:
         """Who has an address."""
