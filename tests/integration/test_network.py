@@ -14,7 +14,7 @@ from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo_runtime.errors import TinyoError
 
 from tests.support.clean import assert_clean, snapshot
-from tests.support.lan import HOST, NEIGHBOUR, TCP, UDP, InLan, Lan, nft, tcp, udp
+from tests.support.lan import HOST, NEIGHBOUR, TCP, UDP, InLan, Lan, ip, nft, tcp, udp
 from tests.support.registry import free_port
 
 
@@ -48,6 +48,24 @@ def test_a_port_of_one_address_answers_there_only(lan: InLan) -> None:
             await lan.silent("127.0.0.2", port, kind)
             await lan.silent("169.254.1.1", port, kind, of=lan.endpoints["here"].netns)
         await lan.silent("::1", port)
+
+    lan(check)
+
+
+def test_a_range_of_udp_answers_from_where_it_was_asked(lan: InLan) -> None:
+    """Who asks one address hears nobody else, whichever of the host's addresses it is: the sockets are connected."""
+
+    async def check(lan: Lan) -> None:
+        ip(f"addr add 198.51.100.9/24 dev {lan.wire}")
+        first = min(free_port() for _ in range(3))
+        await lan.container("web", *(udp(first + step, "198.51.100.9") for step in range(2)), udp(first + 2))
+        for address, wanted in (("198.51.100.9", (0, 1, 2)), (HOST, (2,)), ("127.0.0.1", (2,))):
+            for step in range(3):
+                for of in (None, lan.neighbour) if address != "127.0.0.1" else (None,):
+                    if step in wanted:
+                        assert (await lan.ask(address, first + step, UDP, of=of)).startswith("web to ")
+                    else:
+                        await lan.silent(address, first + step, UDP, of=of)
 
     lan(check)
 
