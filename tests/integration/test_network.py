@@ -2,20 +2,26 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import os
 import secrets
 import socket
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.network import Endpoint, uplink
 
 from tests.support.clean import assert_clean, snapshot
-from tests.support.lan import HOST, NEIGHBOUR, TCP, UDP, InLan, Lan, nft, tcp, udp
+from tests.support.lan import HOST, NEIGHBOUR, TCP, UDP, InLan, Lan, inside, ip, nft, tcp, udp
 from tests.support.registry import free_port
+
+#: ip(7); not in Python's socket.
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
 
 
 def test_a_published_port_answers_wherever_the_host_is_addressed(lan: InLan) -> None:
@@ -48,6 +54,24 @@ def test_a_port_of_one_address_answers_there_only(lan: InLan) -> None:
             await lan.silent("127.0.0.2", port, kind)
             await lan.silent("169.254.1.1", port, kind, of=lan.endpoints["here"].netns)
         await lan.silent("::1", port)
+
+    lan(check)
+
+
+def test_a_range_of_udp_answers_from_where_it_was_asked(lan: InLan) -> None:
+    """Who asks one address hears nobody else, whichever of the host's addresses it is: the sockets are connected."""
+
+    async def check(lan: Lan) -> None:
+        ip(f"addr add 198.51.100.9/24 dev {lan.wire}")
+        first = min(free_port() for _ in range(3))
+        await lan.container("web", *(udp(first + step, "198.51.100.9") for step in range(2)), udp(first + 2))
+        for address, wanted in (("198.51.100.9", (0, 1, 2)), (HOST, (2,)), ("127.0.0.1", (2,))):
+            for step in range(3):
+                for of in (None, lan.neighbour) if address != "127.0.0.1" else (None,):
+                    if step in wanted:
+                        assert (await lan.ask(address, first + step, UDP, of=of)).startswith("web to ")
+                    else:
+                        await lan.silent(address, first + step, UDP, of=of)
 
     lan(check)
 
@@ -155,7 +179,7 @@ def test_ports_answer_across_a_restart(lan: InLan) -> None:
         another = await lan.container("another")
         assert another.address != web.address
         endpoint = lan.network.endpoint(adopted)
-        assert endpoint[1:] == (web.address, web.interface)
+        assert endpoint[1:] == web[1:]
         del lan.endpoints["web"], web
         gc.collect()  # as if the process had ended that made it
         await lan.network.release("web", endpoint)
@@ -166,6 +190,43 @@ def test_ports_answer_across_a_restart(lan: InLan) -> None:
             ("::1", a, TCP),
         ):
             await lan.silent(address, port, kind)
+
+    lan(check)
+
+
+def mtus(endpoint: Endpoint) -> tuple[int, int]:
+    """MTU of the host's end and of the container's."""
+    found = []
+    for interface, netns in ((endpoint.interface, None), ("eth0", endpoint.netns)):
+        with inside(netns), socket.socket() as asking:
+            request = struct.pack("16si12x", interface.encode(), 0)
+            found.append(struct.unpack_from("16xi", fcntl.ioctl(asking, uplink.SIOCGIFMTU, request))[0])
+    return found[0], found[1]
+
+
+def test_packets_are_as_large_as_the_uplink_takes(lan: InLan) -> None:
+    """Jumbo frames, tunnels, less than IPv6 allows, and no way out at all."""
+
+    async def check(lan: Lan) -> None:
+        for size, meant in ((1450, 1450), (9000, 9000), (576, 1280)):
+            ip(f"link set {lan.wire} mtu {size}")
+            assert mtus(await lan.container(f"of{size}")) == (meant, meant)
+        ip(f"link set {lan.wire} mtu 9000")
+        ip("link set eth0 mtu 9000", lan.neighbour)
+        big = b"x" * 8900
+        with inside(lan.endpoints["of9000"].netns):
+            sending = socket.socket(type=UDP)
+        with inside(lan.neighbour):
+            hearing = socket.socket(type=UDP)
+        with sending, hearing:
+            hearing.bind((NEIGHBOUR, 80))
+            hearing.settimeout(10)
+            sending.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+            sending.sendto(big, (NEIGHBOUR, 80))
+            assert await asyncio.to_thread(hearing.recv, 10_000) == big, "in one piece"
+        ip("route del default")
+        assert mtus(await lan.container("alone")) == (1500, 1500)
+        ip(f"route add default via {NEIGHBOUR}")
 
     lan(check)
 

@@ -138,7 +138,7 @@ GOLDEN = {
     "container: a\nport: 70000\n": "web.yml:2:7: 70000 is no port: ports go from 1 to 65535\n"
     "  2 | port: 70000\n    |       ^",
     "container: a\nport: http\n": "web.yml:2:7: 'http' is no port: write 8080, \"8080:80\" (host:container) or "
-    '"127.0.0.1:8080:80", with /udp behind it if it is not TCP\n  2 | port: http\n    |       ^',
+    '"127.0.0.1:8080:80", with /udp behind it if it is not TCP; 8000-8010 is a range\n  2 | port: http\n    |       ^',
     "container: a\nport: 300.1.1.1:1:1\n": "web.yml:2:7: '300.1.1.1' is no IPv4 address\n"
     "  2 | port: 300.1.1.1:1:1\n    |       ^",
     "container: a\nmounts: [x]\n": "web.yml:2:10: 'x' is no mount: write source:target or source:target:ro\n"

@@ -41,7 +41,7 @@ def no_port(text: str) -> ValueError:
     """What is no port at all."""
     return ValueError(
         f'{text!r} is no port: write 8080, "8080:80" (host:container) or "127.0.0.1:8080:80", '
-        "with /udp behind it if it is not TCP"
+        "with /udp behind it if it is not TCP; 8000-8010 is a range"
     )
 
 
@@ -51,10 +51,11 @@ def check_port(address: str | None, *numbers: str) -> None:
     import ipaddress
 
     if address:
+        six = address.startswith("[")
         try:
-            ipaddress.IPv4Address(address)
+            (ipaddress.IPv6Address if six else ipaddress.IPv4Address)(address.strip("[]"))
         except ValueError:
-            raise ValueError(f"{address!r} is no IPv4 address") from None
+            raise ValueError(f"{address!r} is no IPv{6 if six else 4} address") from None
     for number in numbers:
         if not 1 <= int(number) <= 65535:
             raise ValueError(f"{number} is no port: ports go from 1 to 65535")

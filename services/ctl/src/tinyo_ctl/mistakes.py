@@ -14,6 +14,7 @@ import yaml
 from tinyo_ctl import keys, notation, shorthand
 from tinyo_ctl.diagnose import describe, unknown
 from tinyo_ctl.failures import Failure
+from tinyo_ctl.keys import ports as published
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -168,9 +169,12 @@ class Reader:
             names.add(name)
 
     def port(self, node: yaml.Node) -> None:
-        """One port, or several."""
-        for item, path in self.items(node, "ports"):
-            self.value(item, path, notation.port, None)
+        """One port, or several; a range stands for single ones, which all stand in one place."""
+        read = 0
+        for item, _ in list(self.items(node, "ports")):
+            for _ in self.value(item, "", published.parsed, (None,)):
+                self.place(f"ports[{read}]", item)
+                read += 1
 
     def mounts(self, node: yaml.Node) -> None:
         """Mounts, each as a mapping or in short."""

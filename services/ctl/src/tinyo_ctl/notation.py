@@ -9,19 +9,18 @@ from tinyo_ctl import diagnose
 
 #: Bytes of a Statefile (the contract's limit).
 SIZE_LIMIT = 1 << 20
-PORT = re.compile(r"(?:(?:([0-9.]+):)?([0-9]{1,5}):)?([0-9]{1,5})(?:/(tcp|udp))?")
+PORT = re.compile(r"(?:(?:([0-9.]+|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5}):)?([0-9]{1,5})(?:/(tcp|udp))?")
 
 
 def port(text: str) -> Port:
-    """A published port: "80", "8080:80", "127.0.0.1:8080:80", each also with "/udp". ValueError."""
+    """A published port: "80", "8080:80", "127.0.0.1:8080:80", "[::1]:8080:80", each also with "/udp". ValueError."""
     if not (match := PORT.fullmatch(text)):
         raise diagnose.no_port(text)
     address, host, inside, protocol = match.groups()
     diagnose.check_port(address, host or inside, inside)
     transport = Protocol.PROTOCOL_UDP if protocol == "udp" else Protocol.PROTOCOL_TCP
-    return Port(
-        host_ip=address, host_port=int(host or inside), container_port=int(inside), protocol=transport
-    )
+    ip, outside = address and address.strip("[]"), int(host or inside)
+    return Port(host_ip=ip, host_port=outside, container_port=int(inside), protocol=transport)
 
 
 def name(filename: str) -> str:

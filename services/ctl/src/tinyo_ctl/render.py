@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from tinyo.v1.container_pb2 import Container, Phase, Port, Protocol
+from tinyo.v1.container_pb2 import Container, Phase, Port
 
+from tinyo_ctl.keys.ports import shown
 from tinyo_ctl.tell import safe
 
 #: Numbers of SGR (ECMA-48) for the few styles that there are.
@@ -49,12 +50,7 @@ def phase(container: Container) -> str:
 
 def ports(published: Iterable[Port]) -> str:
     """Published ports, host → container."""
-    return ", ".join(
-        (f"{port.host_ip}:" if port.host_ip else "")
-        + f"{port.host_port} → {port.container_port}"
-        + ("/udp" if port.protocol == Protocol.PROTOCOL_UDP else "")
-        for port in published
-    )
+    return ", ".join(shown(published))
 
 
 def age(since: Timestamp) -> str:

@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from tinyo_ctl import keys
-from tinyo_ctl.keys import storage
+from tinyo_ctl.keys import ports, storage
 from tinyo_ctl.keys.kinds import Key, One
 from tinyo_ctl.keys.values import truth
 
@@ -24,6 +24,8 @@ def spell_out(values: dict[str, Any], path: str) -> None:
         values["env"] = dict(map(variable, several(env)))
     if mounts := values.get("mounts"):
         values["mounts"] = [mount(one, folder) for one in several(mounts)]
+    if port := values.get("port"):
+        values["port"] = [single for one in several(port) for single in ports.singles(one)]
     keys.spell_out(values)
 
 

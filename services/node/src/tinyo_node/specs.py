@@ -1,15 +1,15 @@
 """Specs as they are stored: checked against everything that only the node can know, defaults filled in."""
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import grpc
 from tinyo.node.v1 import node_pb2 as pb
-from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UNSPECIFIED, Container, ContainerSpec, Port
+from tinyo.v1.container_pb2 import PROTOCOL_TCP, Container, ContainerSpec, Port
 
 from tinyo_node import checks
+from tinyo_node.checks import published
 from tinyo_node.errors import TinyoError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def complete(state: "State", request: pb.ApplyRequest) -> None:
     for index, spec in enumerate(specs):
         for port in spec.ports:
             port.protocol = port.protocol or PROTOCOL_TCP
-            port.host_ip = "" if port.host_ip == "0.0.0.0" else port.host_ip  # every address
+            port.host_ip = published.address(port.host_ip)
         checks.fill(spec)
         for field, text in (*check(spec), *checks.check(spec)):
             violations.setdefault(f"containers[{index}].{field}", text)
@@ -37,27 +37,21 @@ def complete(state: "State", request: pb.ApplyRequest) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             violations[f"containers[{index}].name"] = f"the name {name!r} is used twice"
-    used = [port for spec in specs for port in spec.ports]
-    places = [
-        f"containers[{i}].ports[{j}].host_port" for i, s in enumerate(specs) for j in range(len(s.ports))
-    ]
-    for index, (place, port) in enumerate(zip(places, used, strict=True)):
-        if any(collide(port, earlier) for earlier in used[:index]):
-            violations.setdefault(place, f"host port {port.host_port} is used twice")
+    used = published.Used[str]()
+    for i, spec in enumerate(specs):
+        for j, port in enumerate(spec.ports):
+            place = f"containers[{i}].ports[{j}].host_port"
+            if used.holder(port) is not None:
+                violations.setdefault(place, f"host port {port.host_port} is used twice")
+            used.add(port, place)
     if violations or not 0 < len(specs) <= MAX_CONTAINERS:
         message = next(iter(violations.values()), f"an apply has 1 to {MAX_CONTAINERS} containers")
         raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message, violations=violations)
     asked = {(request.cluster, name) for name in names}
-    taken = [
-        (other.spec.name, port)
-        for key, other in state.containers.items()
-        if key not in asked
-        for port in other.spec.ports
-    ]
-    for place, port in zip(places, used, strict=True):
-        for holder, theirs in taken:
-            if collide(port, theirs):
-                raise port_in_use(port, holder, place)
+    for key, other in state.containers.items() if used else ():
+        for port in other.spec.ports if key not in asked else ():
+            if (asking := used.holder(port)) is not None:
+                raise port_in_use(port, other.spec.name, asking)
     for index, name in enumerate(names):
         old = state.containers.get((request.cluster, name))
         if old and old.origin != request.origin:
@@ -89,12 +83,6 @@ def name_taken(owner: Container, field: str) -> TinyoError:
     )
 
 
-def collide(one: Port, other: Port) -> bool:
-    """Whether both cannot be published at the same time."""
-    same = (one.host_port, one.protocol or PROTOCOL_TCP) == (other.host_port, other.protocol or PROTOCOL_TCP)
-    return same and (not one.host_ip or not other.host_ip or one.host_ip == other.host_ip)
-
-
 def check(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
     """What is wrong with one spec: (field, sentence)."""
     if not NAME.fullmatch(spec.name):
@@ -104,14 +92,7 @@ def check(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         )
     if not spec.image:
         yield "image", "an image is needed"
-    for index, port in enumerate(spec.ports):
-        for field in ("host_port", "container_port"):
-            if not 1 <= getattr(port, field) <= 65535:
-                yield f"ports[{index}].{field}", f"port {getattr(port, field)} is not between 1 and 65535"
-        if port.host_ip and not is_ipv4(port.host_ip):
-            yield f"ports[{index}].host_ip", f"{port.host_ip!r} is no IPv4 address"
-        if port.protocol == PROTOCOL_UNSPECIFIED:
-            yield f"ports[{index}].protocol", "the protocol is tcp or udp"
+    yield from published.check(spec)
     for index, mount in enumerate(spec.mounts):
         if not mount.source.startswith("/") and not mount.volume:
             yield f"mounts[{index}].source", f"mount source {mount.source!r} is not an absolute path"
@@ -138,12 +119,3 @@ def texts(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         yield from (("env", name), ("env", value))
     for index, mount in enumerate(spec.mounts):
         yield from ((f"mounts[{index}].source", mount.source), (f"mounts[{index}].target", mount.target))
-
-
-def is_ipv4(text: str) -> bool:
-    """Whether it is a dotted IPv4 address."""
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True

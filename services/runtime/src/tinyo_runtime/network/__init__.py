@@ -45,10 +45,10 @@ class Network(Surroundings):
         """A namespace with the next address."""
         address = next(self.addresses)
         interface = f"{self.prefix}{int(address):x}"
-        netns = await asyncio.to_thread(veth.make, interface, str(address))
+        netns = await asyncio.to_thread(veth.make, interface, str(address), more := self.extras(address))
         self.taken[str(address)] = AsyncExitStack()
         self.taken[str(address)].callback(netns.close)
-        return Endpoint(netns.fileno(), str(address), interface)
+        return Endpoint(netns.fileno(), str(address), interface, more.address6 or "")
 
     async def publish(self, name: str, address: str, ports: Sequence[Port]) -> None:
         """Leads ports of the host to a container; all or none. PORT_IN_USE when somebody has one."""

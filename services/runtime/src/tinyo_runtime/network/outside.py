@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tinyo_runtime.network import foreign
 from tinyo_runtime.network import netlink as nl
+from tinyo_runtime.network.extras import Extras
 
 #: Index of the loopback interface in every namespace.
 LO = 1
@@ -28,7 +29,7 @@ add rule ip {table} leaving ip saddr {pool} ct status dnat masquerade
 """
 
 
-def routes(index: int, gateway: str) -> list[bytes]:
+def routes(index: int, gateway: str, more: Extras) -> list[bytes]:
     """In a container: it finds itself on the loopback interface, and all others at the gateway."""
     body = struct.pack("8BI", socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, 0)
     via = nl.attribute(RTA_GATEWAY, socket.inet_aton(gateway))
@@ -38,7 +39,7 @@ def routes(index: int, gateway: str) -> list[bytes]:
     ]
 
 
-def forwarding(index: int) -> list[bytes]:
+def forwarding(index: int, more: Extras) -> list[bytes]:
     """On the host: what comes from the container goes on."""
     conf = nl.attribute(IFLA_INET_CONF, nl.attribute(IPV4_DEVCONF_FORWARDING, struct.pack("I", 1)))
     family = nl.attribute(IFLA_AF_SPEC, nl.attribute(socket.AF_INET, conf))

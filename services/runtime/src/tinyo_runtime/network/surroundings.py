@@ -16,7 +16,8 @@ from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
 from tinyo.v1.container_pb2 import Port
 
 from tinyo_runtime.errors import TinyoError
-from tinyo_runtime.network import clusters, firewall, harden, kinds, others, outside, pool, repair
+from tinyo_runtime.network import clusters, firewall, harden, kinds, others, outside, pool, repair, uplink
+from tinyo_runtime.network.extras import Extras
 from tinyo_runtime.network.names import Names
 from tinyo_runtime.network.ports import Ports
 from tinyo_runtime.network.ready import Ready
@@ -112,6 +113,10 @@ class Surroundings:
     def endpoint(self, adopted: Adopted) -> Endpoint:
         """The endpoint of a container that lived before: its namespace is its own."""
         return Endpoint(-1, adopted.address, adopted.interface)
+
+    def extras(self, address: IPv4Address) -> Extras:
+        """What the endpoint with this address has besides."""
+        return Extras(str(address), uplink.mtu(), "")
 
     async def given(self, config: ContainerConfig) -> Endpoint:
         """An endpoint for a container, made ahead if there is one; without an address on a network of others."""

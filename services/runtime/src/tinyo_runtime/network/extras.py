@@ -1,0 +1,11 @@
+"""What an endpoint has that the first example does without."""
+
+from typing import NamedTuple
+
+
+class Extras(NamedTuple):
+    """Dotted IPv4, bytes of the largest packet, and an IPv6 address, "" without one."""
+
+    address: str
+    mtu: int
+    address6: str
