@@ -44,9 +44,9 @@ class Start:
 
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
-    from tinyo_runtime.options import devices, limits, network, seccomp, storage, userns
+    from tinyo_runtime.options import devices, limits, network, process, seccomp, storage, userns
 
-    return (limits.part, devices.part, network.part, storage.mounts, userns.part, seccomp.part)
+    return (process.part, limits.part, devices.part, network.part, storage.mounts, userns.part, seccomp.part)
 
 
 #: In this order: that of user namespaces maps what all others have mounted.
