@@ -22,7 +22,7 @@ PIP := $(UV) pip install --quiet --python $(VENV)/bin/python
 # The contracts are generated when they are built; the sources of the services stay where they are.
 CONTRACTS := protos/setup.py protos/pyproject.toml $(shell find protos/tinyo -name '*.proto')
 SERVICES := $(wildcard services/*)
-RUN_PACKAGES := python3-venv libnftables1 libseccomp2 busybox-static
+RUN_PACKAGES := python3-venv libnftables1 libseccomp2 busybox-static catatonit
 TEST_PACKAGES := iproute2 nftables skopeo umoci docker-registry mmdebstrap strace
 VM_PACKAGES := qemu-system-x86 kmod
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scripts.engine import DOCKER, engine
 
-PACKAGES = "python3,python3-venv,make,libnftables1,libseccomp2,busybox-static,ca-certificates,docker-registry"
+PACKAGES = "python3,python3-venv,make,libnftables1,libseccomp2,busybox-static,catatonit,ca-certificates,docker-registry"
 WHEELS = Path("build/wheels")
 COMPOSE = ["docker-compose", "--file", "docker-compose.dev.yml", "--project-name", "tinyo-dev"]
 IMAGE = "registry:5000/demo"

@@ -179,7 +179,8 @@ def touch(message: Message, name: str) -> None:
     value = getattr(message, name)
     text = field.type == field.TYPE_STRING
     if field.message_type and field.message_type.GetOptions().map_entry:
-        value["a"] = "b"
+        of_messages = field.message_type.fields_by_name["value"].message_type
+        touch(value.get_or_create("a"), "hard") if of_messages else value.update({"a": "b"})
     elif field.is_repeated and field.message_type:
         touch(value.add(), field.message_type.fields[0].name)
     elif field.is_repeated:

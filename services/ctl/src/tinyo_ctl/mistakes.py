@@ -66,6 +66,7 @@ def find(path: str, content: bytes) -> None:
     """StatefileError when anything is wrong with what is in a file, as far as it has to be understood here."""
     text = ""
     reader = Reader()
+    reader.folder = shorthand.folder(path)
     try:
         text = decode(content)
         limit(text)
@@ -125,6 +126,8 @@ class Reader:
         self.mistakes: list[Mistake] = []
         #: Where each field of the spec stands: "ports[0]", "mounts[1].source".
         self.places: dict[str, Place] = {}
+        #: Where relative paths begin.
+        self.folder = ""
 
     def document(self, node: yaml.Node | None, filename: str) -> None:
         """The whole: one mapping. A key without a value is as if it were not there."""

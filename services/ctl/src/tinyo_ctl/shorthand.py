@@ -5,28 +5,46 @@ import shlex
 from typing import Any
 
 from tinyo_ctl import keys
-from tinyo_ctl.keys import ports, storage
+from tinyo_ctl.keys import envfile, ports, storage
 from tinyo_ctl.keys.kinds import Key, One
 from tinyo_ctl.keys.values import truth
 
 
-def spell_out(values: dict[str, Any], path: str) -> None:
-    """Changes the values of the Statefile at `path` to what the contract has.
+def spell_out(values: dict[str, Any], path: str, text: str) -> None:
+    """Changes the values of the Statefile at `path`, which has this text, to what the contract has.
 
     A key without a value is as if it were not there; relative paths begin at the file's folder.
     """
-    folder = os.getcwd() if path == "-" else os.path.dirname(os.path.realpath(path))
     for key in [key for key, value in values.items() if not value]:
-        del values[key]
+        if not (key == "entrypoint" and is_there(text, key)):
+            del values[key]
     if isinstance(command := values.get("command"), str):
         values["command"] = words(command)
     if not isinstance(env := values.get("env", {}), dict):
         values["env"] = dict(map(variable, several(env)))
+    for file in reversed(
+        several(values.pop("env_file", []))
+    ):  # the last one counts, and `env` before all of them
+        values["env"] = envfile.read(folder(path), file) | values.get("env", {})
     if mounts := values.get("mounts"):
-        values["mounts"] = [mount(one, folder) for one in several(mounts)]
+        values["mounts"] = [mount(one, folder(path)) for one in several(mounts)]
     if port := values.get("port"):
         values["port"] = [single for one in several(port) for single in ports.singles(one)]
     keys.spell_out(values)
+
+
+def folder(path: str) -> str:
+    """Where relative paths of the Statefile at `path` begin."""
+    return os.getcwd() if path == "-" else os.path.dirname(os.path.realpath(path))
+
+
+def is_there(text: str, key: str) -> bool:
+    """Whether a key has a value, if only an empty one."""
+    import yaml
+
+    document = yaml.compose(text, Loader=yaml.CSafeLoader)
+    pairs = document.value if isinstance(document, yaml.MappingNode) else []
+    return any(name.value == key and not value.tag.endswith(":null") for name, value in pairs)
 
 
 def several(value: Any) -> list[Any]:

@@ -25,7 +25,7 @@ def load(path: str) -> ApplyRequest:
     mistakes.find(path, content)
     text = content.decode("utf-8-sig")
     values = yaml.load(text, Loader=yaml.CBaseLoader)
-    shorthand.spell_out(values, path)
+    shorthand.spell_out(values, path, text)
     ports = values.pop("port", [])
     spec = ContainerSpec(
         name=values.pop("name", "") or notation.name(os.path.basename(path)),

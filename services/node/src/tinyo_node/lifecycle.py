@@ -10,7 +10,7 @@ from tinyo.node.v1.verbs_pb2 import RestartRequest
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_node import events, failures, policies, reconcile
+from tinyo_node import events, failures, policies
 from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find_all
@@ -18,6 +18,9 @@ from tinyo_node.lookup import find_all
 if TYPE_CHECKING:
     from tinyo_node.cluster import Key, State
     from tinyo_node.reconcile import Reconciler
+
+#: Milliseconds that a container is given to stop unless its spec or somebody says otherwise.
+GRACE_MS = 10_000
 
 
 class Lifecycle:
@@ -80,12 +83,17 @@ def is_unwanted(container: v1.Container, own: rt.ContainerState | None) -> bool:
     return container.desired == v1.DESIRED_STATE_STOPPED or bool(restarts)
 
 
+def grace(work: "Reconciler", container: v1.Container | rt.ContainerConfig) -> int:
+    """Milliseconds that it is given now, by whoever wants it to stop or by its spec."""
+    own = container.spec.stop_grace_ms if container.spec.HasField("stop_grace_ms") else GRACE_MS
+    return work.grace.pop(container.id, own)
+
+
 async def stop(work: "Reconciler", key: "Key") -> None:
     """Ends the process; the container stays."""
     container = work.state.containers[key]
     await work.state.write([container], *events.STOPPING)
-    grace = work.grace.pop(container.id, reconcile.GRACE_MS)
-    answer = await work.runtime.Stop(rt.StopRequest(ids=[container.id], grace_ms=grace))
+    answer = await work.runtime.Stop(rt.StopRequest(ids=[container.id], grace_ms=grace(work, container)))
     failures.check(answer)
     work.observe(answer.results[0].state)
 

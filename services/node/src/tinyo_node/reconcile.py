@@ -18,8 +18,6 @@ from tinyo_node.cluster import Key, State, key_of
 if TYPE_CHECKING:  # generated for type checkers alone
     from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceAsyncStub
 
-#: Milliseconds that a container is given to stop unless somebody says otherwise.
-GRACE_MS = 10_000
 ENDED = (v1.PHASE_EXITED, v1.PHASE_FAILED)
 
 
@@ -96,7 +94,7 @@ async def remove_stale(work: Reconciler, key: Key) -> None:
     """Takes away what the runtime has under this name and nobody wants any more."""
     desired = work.state.containers.get(key, v1.Container())
     config = next(state.config for state in work.states(key) if state.config.id != desired.id)
-    await work.runtime.Stop(rt.StopRequest(ids=[config.id], grace_ms=work.grace.pop(config.id, GRACE_MS)))
+    await work.runtime.Stop(rt.StopRequest(ids=[config.id], grace_ms=lifecycle.grace(work, config) or 0))
     failures.check(await work.runtime.Delete(rt.DeleteRequest(ids=[config.id])))
     if config.id in work.observed:
         work.observed[config.id] = None

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 FIELDS = [field.name for field in v1.ContainerSpec.DESCRIPTOR.fields if field.name != "name"]
 #: Those that a container can change without being replaced.
 IN_PLACE = {"resources", "restart"}
+#: Those that say something else when they are there and empty.
+PRESENT = {"entrypoint", "stop_grace_ms"}
 ENDED = (v1.PHASE_EXITED, v1.PHASE_FAILED)
 
 
@@ -27,7 +29,7 @@ def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container |
     if old.spec.image == new.spec.image:  # the same tag stays the same image
         new.image_digest = old.image_digest
     change.action = pb.CHANGE_ACTION_REPLACE
-    change.fields[:] = [name for name in FIELDS if getattr(old.spec, name) != getattr(new.spec, name)]
+    change.fields[:] = [name for name in FIELDS if value(old.spec, name) != value(new.spec, name)]
     if {*change.fields} - IN_PLACE:
         return None
     runs = old.desired == v1.DESIRED_STATE_RUNNING and old.status.phase not in ENDED
@@ -45,3 +47,8 @@ def kept(state: "State", new: v1.Container, change: pb.Change) -> v1.Container |
         new.status.ClearField("error")
         policies.forget(new.status)
     return None
+
+
+def value(spec: v1.ContainerSpec, name: str) -> object:
+    """What a spec says in a field."""
+    return getattr(spec, name) if name not in PRESENT or spec.HasField(name) else None  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from tinyo_runtime import cgroups, failures, logs, options, records, rootfs, roo
 from tinyo_runtime.changes import Changes
 from tinyo_runtime.images import Image, ImageStore
 from tinyo_runtime.network import Network
+from tinyo_runtime.options import arguments
 from tinyo_runtime.settings import Settings
 from tinyo_runtime.spawnclient import Process, SpawnClient
 
@@ -169,9 +170,7 @@ class Containers:
 
 def process_plan(spec: v1.ContainerSpec, image: Image) -> dict[str, Any]:
     """What image and spec together say of the process, as in the spawner's plan."""
-    argv = [*image.config.entrypoint, *(spec.command or image.config.cmd)]
-    if not argv:
-        raise failures.no_command()
+    argv = arguments.of(spec, image.config) or [*image.config.entrypoint, *(spec.command or image.config.cmd)]
     env = dict(entry.split("=", 1) for entry in (DEFAULT_PATH, *image.config.env) if "=" in entry)
     env |= spec.env
     cwd, user = spec.workdir or image.config.workdir or "/", spec.user or image.config.user

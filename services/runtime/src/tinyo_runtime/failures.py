@@ -79,7 +79,9 @@ def limit_refused(field: str, why: str) -> TinyoError:
 
 def no_command() -> TinyoError:
     """COMMAND_NOT_FOUND: there is none."""
-    message = "the image has no command: say `command` in the Statefile"
+    message = (
+        "there is no command: the image has none, or `entrypoint` replaces it; say `command` in the Statefile"
+    )
     return TinyoError(FAILED, "COMMAND_NOT_FOUND", message, {"command": ""})
 
 
@@ -128,9 +130,34 @@ def explained(program: str, spec: ContainerSpec) -> Iterator[None]:
         raise explain(error, program, spec) from error
 
 
+def wish(error: SpawnError, spec: ContainerSpec) -> tuple[str, str] | None:
+    """What the spawner/asked.py could not do, in the user's words, and the field; None for other steps."""
+    why = os.strerror(error.errno)
+    kind, _, name = error.about.partition(" ")
+    if error.step == "set_sysctls":
+        if error.errno == errno.ENOENT:
+            message = f"this kernel has no parameter {error.about} for a container"
+        else:
+            message = f"the parameter {error.about} cannot be {spec.sysctls[error.about]!r}: {why}"
+        return message, f"sysctls[{error.about}]"
+    if kind == "ulimits":
+        most = spec.ulimits[name].hard
+        message = f"the limit {name} cannot be {most}: that is more than this machine allows"
+        if name == "nofile":
+            message += ", whose sysctl fs.nr_open says how much that is"
+        return message, f"ulimits[{name}]"
+    if error.step == "raise_limits":
+        return f"oom_score_adj cannot be {spec.oom_score_adj}: {why}", "oom_score_adj"
+    if kind == "groups":
+        message = f"the image knows no group {name!r}: write its number"
+        return message, f"groups[{list(spec.groups).index(name)}]"
+    return None
+
+
 def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     """A failed step in the user's words, with the field of the spec that is to blame if one is."""
-    command = "command" if spec.command else ""
+    words = {"entrypoint": spec.entrypoint.words, "command": spec.command, "args": spec.args}
+    command = next((field for field, said in words.items() if said), "")
     if error.step == "execute" and error.errno == errno.ENOENT:
         message = f"command {program!r} was not found in the image"
         return TinyoError(FAILED, "COMMAND_NOT_FOUND", message, {"command": program}, command)
@@ -146,6 +173,8 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     if error.step == "enter_cwd" and spec.workdir:
         message = f"the working directory {spec.workdir!r} cannot be entered: {os.strerror(error.errno)}"
         return TinyoError(FAILED, "START_FAILED", message, what, "workdir")
+    if refused := wish(error, spec):
+        return TinyoError(FAILED, "START_FAILED", refused[0], what, refused[1])
     if error.step == "drop_privileges" and error.about == spec.user:
         message = f"the image knows no user or group {spec.user!r}"
         return TinyoError(FAILED, "START_FAILED", message, what, "user")

@@ -27,7 +27,7 @@ def prepare(folder: Path, config: ContainerConfig, address: str) -> list[Mount]:
         elif not os.path.exists(mount.source):
             raise failures.source_missing(index, mount.source)
     texts = {
-        "hostname": f"{spec.name}\n",
+        "hostname": f"{spec.hostname or spec.name}\n",
         "hosts": files.hosts(spec, address),
         "resolv.conf": files.resolv_conf(config),
     }

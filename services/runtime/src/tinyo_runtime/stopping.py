@@ -1,6 +1,7 @@
 """How a process is asked to end before it is made to."""
 
 import asyncio
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +13,20 @@ from tinyo_runtime import pausing
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
 
+#: A number; a name; SIGRTMIN+0 to SIGRTMIN+30, or SIGRTMAX-0 to SIGRTMAX-30.
+SIGNAL = re.compile(
+    r"([0-9]|[1-5][0-9]|6[0-4])|(?:SIG)?(?:RT(MIN|MAX)((?<=MIN)\+(?:[12]?[0-9]|30)|(?<=MAX)-(?:[12]?[0-9]|30))?|([A-Z0-9]+))"
+)
+
 
 async def ask(containers: "Containers", container: "Container", grace: float) -> None:
-    """Sends the stop signal of the image, and waits until the container has ended, or for `grace` seconds."""
+    """Sends the stop signal of spec or image, and waits until the container has ended, or for `grace` seconds."""
     await wake(containers, container)
     process, ending = container.process, container.ending
     if not process or not ending or grace <= 0:
         return
-    number = signal_number(containers.images.get(container.config.image_digest).config.stop_signal)
+    image = containers.images.get(container.config.image_digest)
+    number = signal_number(container.config.spec.stop_signal or image.config.stop_signal)
     if catches(process.pid, number):
         containers.changed(container, PHASE_STOPPING)
         process.kill(number)
@@ -32,19 +39,22 @@ async def wake(containers: "Containers", container: "Container") -> None:
 
 
 def signal_number(name: str) -> int:
-    """Of "SIGTERM", "TERM", "15"; SIGTERM for what is none of these."""
-    if name.isdecimal() and 0 < int(name) < signal.NSIG:
-        return int(name)
-    full = name if name.startswith("SIG") else f"SIG{name}"
-    return int(getattr(signal, full, signal.SIGTERM)) if full.isalnum() else signal.SIGTERM
+    """Of "SIGTERM", "TERM", "15", "SIGRTMIN+3"; SIGTERM for what is none of these, as an image may say anything."""
+    match = SIGNAL.fullmatch(name.upper())
+    if not match:
+        return signal.SIGTERM
+    number, real_time, offset, known = match.groups()
+    if real_time:
+        return int(signal.SIGRTMIN if real_time == "MIN" else signal.SIGRTMAX) + int(offset or 0)
+    return int(number or signal.Signals.__members__.get(f"SIG{known}", signal.SIGTERM)) or signal.SIGTERM
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal, or waits for it with sigwaitinfo(2) or signalfd(2). The first process
-    of a pid namespace gets no other (pid_namespaces(7)), so there is no point in sending it and waiting."""
+    """Whether a process has a handler for a signal, or waits for it (sigwait(3), signalfd(2)). The first process of a
+    pid namespace gets no other (pid_namespaces(7)), so there is no point in sending it and waiting."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigCgt:", "SigBlk:"))]
-    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith(("SigBlk:", "SigCgt:")))
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks.values())

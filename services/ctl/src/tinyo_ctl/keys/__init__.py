@@ -5,16 +5,18 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import devices, limits, log, network, policy, storage, userns
+from tinyo_ctl.keys import devices, envfile, limits, log, network, policy, process, storage, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
 KEYS: dict[str, Key] = {
     **devices.KEYS,
+    **envfile.KEYS,
     **limits.KEYS,
     **log.KEYS,
     **network.KEYS,
     **policy.KEYS,
+    **process.KEYS,
     **storage.KEYS,
     **userns.KEYS,
 }

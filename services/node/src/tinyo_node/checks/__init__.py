@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import devices, limits, log, network, policy, storage, userns
+from tinyo_node.checks import devices, limits, log, network, policy, process, storage, userns
 
-FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill)
+FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill, process.fill)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     devices.check,
     limits.check,
     log.check,
     network.check,
     policy.check,
+    process.check,
     storage.check,
     userns.check,
 )

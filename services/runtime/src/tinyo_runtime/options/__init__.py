@@ -45,9 +45,10 @@ class Start:
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
     from tinyo_runtime import pausing
-    from tinyo_runtime.options import devices, limits, network, seccomp, storage, userns
+    from tinyo_runtime.options import devices, limits, network, process, seccomp, storage, userns
 
     return (
+        process.part,
         limits.part,
         pausing.part,
         devices.part,

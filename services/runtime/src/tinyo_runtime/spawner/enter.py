@@ -13,7 +13,7 @@ import warnings  # noqa: F401 (os.execvpe would import it)
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from tinyo_runtime.spawner import failures, harden, mounts, protocol, readonly, system, userns
+from tinyo_runtime.spawner import asked, failures, harden, mounts, protocol, readonly, reaper, system, userns
 from tinyo_runtime.spawner import syscalls as sys
 
 #: The descriptors of the status pipe and of the socket for the plan in the child.
@@ -95,14 +95,14 @@ def take_stdio(plan: Plan) -> None:
     """0, 1 and 2, and of the host nothing else (CVE-2024-21626); a session without a terminal; the umask."""
     for number, fd in zip(range(3), plan.stdio, strict=True):
         os.dup2(fd, number)
-    os.closerange(STATUS + 1, MAX_FD)
+    os.closerange(STATUS + 1 + ("init" in plan.message), MAX_FD)
     os.setsid()
     os.umask(0o022)
 
 
 def drop_privileges(plan: Plan) -> None:
     """The user of the plan, with the privileges that a container may have and no others."""
-    harden.drop_privileges(plan.user, plan.env, plan.message.get("seccomp", ""))
+    harden.drop_privileges(plan.user, plan.env, plan.message)
 
 
 def enter_cwd(plan: Plan) -> None:
@@ -118,8 +118,9 @@ def execute(plan: Plan) -> None:
 
 
 CONTAINER: tuple[Step, ...] = (
-    join_cgroups, join_network, userns.map_layers, mount_root, mount_system, userns.give_devices, mount_own,
-    leave_the_host, userns.enter_userns, take_stdio, drop_privileges, enter_cwd, execute,
+    reaper.keep, join_cgroups, asked.raise_limits, join_network, userns.map_layers, mount_root, mount_system,
+    userns.give_devices, asked.set_sysctls, mount_own, leave_the_host, userns.enter_userns, take_stdio, drop_privileges,
+    enter_cwd, reaper.execute, execute,
 )  # fmt: skip
 
 

@@ -13,15 +13,13 @@ import struct
 import sys as python
 from pathlib import Path
 
+from tinyo_runtime.spawner import asked, protocol, users
 from tinyo_runtime.spawner import syscalls as sys
-from tinyo_runtime.spawner import users
 
 #: The default capabilities of podman (containers-common): chown, dac_override, fowner, fsetid, kill,
 #: setgid, setuid, setpcap, net_bind_service, sys_chroot, setfcap.
 DEFAULT_CAPABILITIES = 0x800405FB
 LAST_CAPABILITY = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
-#: Open files of a process, unless it asks for more; what is higher breaks programs that use select(2).
-OPEN_FILES = 1024
 PAGE = 4096
 
 #: What Python ignores, which exec would pass on.
@@ -95,12 +93,11 @@ def be_killable() -> None:
         os.close(fd)
 
 
-def drop_privileges(user: str, env: dict[str, str], program: str) -> None:
+def drop_privileges(user: str, env: dict[str, str], message: protocol.Message) -> None:
     """User, groups and all five capability sets, in the order in which each still may be changed; then the system
-    calls: a program of bpf(4) in base64, or "" where only keys are refused."""
-    uid, groups, home = users.lookup(user)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
+    calls: `seccomp` of the plan, a program of bpf(4) in base64, or nothing where only keys are refused."""
+    uid, groups, home = users.lookup(user, message.get("groups", ()))
+    asked.set_limits(message.get("ulimits", {}))
     for capability in range(LAST_CAPABILITY + 1):
         if not DEFAULT_CAPABILITIES >> capability & 1:
             prctl(PR_CAPBSET_DROP, capability)
@@ -112,6 +109,7 @@ def drop_privileges(user: str, env: dict[str, str], program: str) -> None:
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
+    program = message.get("seccomp")
     seccomp(binascii.a2b_base64(program) if program else without_keys())
     env.setdefault("HOME", home)
 

@@ -2,13 +2,14 @@
 
 import os
 import stat
+from collections.abc import Sequence
 
 MAX_BYTES = 1 << 20
 
 
-def lookup(user: str) -> tuple[int, list[int], str]:
+def lookup(user: str, further: Sequence[str] = ()) -> tuple[int, list[int], str]:
     """For "user", "uid", "user:group", "uid:gid" or "" (root): the user's number, the groups' numbers with the
-    primary one first, and the home folder. OSError when a name is unknown."""
+    primary one first, and the home folder; `further` are more groups, names or numbers. OSError when a name is unknown."""
     name, _, group = user.partition(":")
     name = name or "0"
     uid, gid, home, login = _number(name), 0, "/", ""
@@ -19,15 +20,25 @@ def lookup(user: str) -> tuple[int, list[int], str]:
             login, uid, gid, home = row[0], _number(row[2]), _number(row[3]), row[5] or "/"
             break
     if group:
-        gid = _number(group)
-        if gid < 0:
-            gid = next((_number(row[2]) for row in _rows("/etc/group", group, 3) if row[0] == group), -1)
+        gid = _group(group)
     if uid < 0 or gid < 0:
         raise OSError(22, "unknown user or group", user)
     extra = []
     if login and not group:
         extra = [_number(row[2]) for row in _rows("/etc/group", login, 4) if login in row[3].split(",")]
-    return uid, [gid, *(number for number in extra if number >= 0)], home
+    for name in further:
+        if (number := _group(name)) < 0:
+            raise OSError(22, "unknown group", f"groups {name}")
+        extra.append(number)
+    return uid, [gid, *dict.fromkeys(number for number in extra if number >= 0)], home
+
+
+def _group(name: str) -> int:
+    """The number of a group; -1 when there is none of that name."""
+    number = _number(name)
+    if number >= 0:
+        return number
+    return next((_number(row[2]) for row in _rows("/etc/group", name, 3) if row[0] == name), -1)
 
 
 def _rows(path: str, mention: str, columns: int) -> list[list[str]]:

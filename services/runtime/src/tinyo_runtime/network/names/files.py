@@ -20,10 +20,21 @@ def hosts(spec: ContainerSpec, address: str) -> str:
     if spec.network.kind == NETWORK_KIND_HOST:
         lines = HOSTS.read_text(errors="replace").splitlines() if HOSTS.exists() else []
     else:
-        lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost", *([f"{address}\t{spec.name}"] if address else [])]
+        lines = [
+            "127.0.0.1\tlocalhost",
+            "::1\tlocalhost",
+            *([f"{address}\t{names(spec)}"] if address else []),
+        ]
     for extra in spec.extra_hosts:
         lines.append(f"{GATEWAY if extra.address == HOST_GATEWAY else extra.address}\t{extra.name}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def names(spec: ContainerSpec) -> str:
+    """What the container calls itself; of a name with a domain, the first part as well."""
+    name = spec.hostname or spec.name
+    short, dot, _ = spec.hostname.partition(".")
+    return f"{name} {short}" if dot else name
 
 
 def resolv_conf(config: ContainerConfig) -> str:
