@@ -64,7 +64,7 @@ def explained(path: str) -> Iterator[None]:
 def find(path: str, content: bytes) -> None:
     """StatefileError when anything is wrong with what is in a file, as far as it has to be understood here."""
     text = ""
-    reader = Reader()
+    reader = Reader(shorthand.folder(path))
     try:
         text = decode(content)
         limit(text)
@@ -120,7 +120,9 @@ def limit(text: str) -> None:
 class Reader:
     """Goes through the nodes of one document; collects mistakes instead of ending at the first, and places."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
+        #: Where the files begin that a Statefile names; empty: they are not looked for.
+        self.folder = folder
         self.mistakes: list[Mistake] = []
         #: Where each field of the spec stands: "ports[0]", "mounts[1].source".
         self.places: dict[str, Place] = {}

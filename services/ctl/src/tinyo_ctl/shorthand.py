@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from tinyo_ctl import keys
-from tinyo_ctl.keys import storage
+from tinyo_ctl.keys import security, storage
 from tinyo_ctl.keys.kinds import Key, One
 from tinyo_ctl.keys.values import truth
 
@@ -15,7 +15,7 @@ def spell_out(values: dict[str, Any], path: str) -> None:
 
     A key without a value is as if it were not there; relative paths begin at the file's folder.
     """
-    folder = os.getcwd() if path == "-" else os.path.dirname(os.path.realpath(path))
+    begin = folder(path)
     for key in [key for key, value in values.items() if not value]:
         del values[key]
     if isinstance(command := values.get("command"), str):
@@ -23,8 +23,14 @@ def spell_out(values: dict[str, Any], path: str) -> None:
     if not isinstance(env := values.get("env", {}), dict):
         values["env"] = dict(map(variable, several(env)))
     if mounts := values.get("mounts"):
-        values["mounts"] = [mount(one, folder) for one in several(mounts)]
+        values["mounts"] = [mount(one, begin) for one in several(mounts)]
+    security.locate(values, begin)
     keys.spell_out(values)
+
+
+def folder(path: str) -> str:
+    """Where relative paths in the Statefile at `path` begin."""
+    return os.getcwd() if path == "-" else os.path.dirname(os.path.realpath(path))
 
 
 def several(value: Any) -> list[Any]:

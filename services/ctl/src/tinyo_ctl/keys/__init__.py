@@ -5,7 +5,7 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import devices, limits, log, network, policy, storage, userns
+from tinyo_ctl.keys import devices, limits, log, network, policy, security, storage, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
@@ -15,6 +15,7 @@ KEYS: dict[str, Key] = {
     **log.KEYS,
     **network.KEYS,
     **policy.KEYS,
+    **security.KEYS,
     **storage.KEYS,
     **userns.KEYS,
 }

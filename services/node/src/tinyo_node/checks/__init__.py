@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import devices, limits, log, network, policy, storage, userns
+from tinyo_node.checks import devices, limits, log, network, policy, security, storage, userns
 
 FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
@@ -17,6 +17,7 @@ CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     log.check,
     network.check,
     policy.check,
+    security.check,
     storage.check,
     userns.check,
 )

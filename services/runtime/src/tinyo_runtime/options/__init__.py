@@ -44,9 +44,19 @@ class Start:
 
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
-    from tinyo_runtime.options import devices, limits, network, seccomp, storage, userns
+    from tinyo_runtime.options import (
+        apparmor,
+        capabilities,
+        devices,
+        limits,
+        network,
+        seccomp,
+        storage,
+        userns,
+    )
 
-    return (limits.part, devices.part, network.part, storage.mounts, userns.part, seccomp.part)
+    mapped = (limits.part, devices.part, network.part, storage.mounts, userns.part)
+    return (*mapped, apparmor.part, capabilities.part, seccomp.part)
 
 
 #: In this order: that of user namespaces maps what all others have mounted.
