@@ -114,6 +114,12 @@ class Box:
         """Starts a further process in a container."""
         return await self.client.start(self.joining(id, *argv) | more, [container.pidfd], keep=False)
 
+    async def end(self, process: Process) -> None:
+        """Ends a process, and forgets it."""
+        process.kill(signal.SIGKILL)
+        await asyncio.wait_for(process.exited, 20)
+        self.client.forget(process.id)
+
     @property
     def spawner_pid(self) -> int:
         assert self.client.child

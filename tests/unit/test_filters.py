@@ -6,7 +6,7 @@ import os
 import struct
 
 import pytest
-from tinyo_runtime.options import filters, profile, seccomp
+from tinyo_runtime.options import filters, profile
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the entries are those of x86-64")
 
@@ -44,7 +44,7 @@ def answer(program: bytes, entry: int, number: int, argument: int = 0) -> int:
 
 @pytest.fixture(scope="module")
 def program() -> bytes:
-    return filters.compiled(seccomp.CAPABILITIES)
+    return filters.compiled(frozenset({"CAP_SYS_CHROOT"}))
 
 
 @pytest.mark.parametrize("entry", [X86_64, I386, X32])

@@ -65,8 +65,7 @@ def explained(path: str) -> Iterator[None]:
 def find(path: str, content: bytes) -> None:
     """StatefileError when anything is wrong with what is in a file, as far as it has to be understood here."""
     text = ""
-    reader = Reader()
-    reader.folder = shorthand.folder(path)
+    reader = Reader(shorthand.folder(path))
     try:
         text = decode(content)
         limit(text)
@@ -122,12 +121,12 @@ def limit(text: str) -> None:
 class Reader:
     """Goes through the nodes of one document; collects mistakes instead of ending at the first, and places."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
+        #: Where relative paths begin; empty: the files that a Statefile names are not looked for.
+        self.folder = folder
         self.mistakes: list[Mistake] = []
         #: Where each field of the spec stands: "ports[0]", "mounts[1].source".
         self.places: dict[str, Place] = {}
-        #: Where relative paths begin.
-        self.folder = ""
 
     def document(self, node: yaml.Node | None, filename: str) -> None:
         """The whole: one mapping. A key without a value is as if it were not there."""

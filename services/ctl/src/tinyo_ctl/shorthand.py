@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from tinyo_ctl import keys
-from tinyo_ctl.keys import envfile, ports, storage
+from tinyo_ctl.keys import envfile, ports, security, storage
 from tinyo_ctl.keys.kinds import Key, One
 from tinyo_ctl.keys.values import truth
 
@@ -15,6 +15,7 @@ def spell_out(values: dict[str, Any], path: str, text: str) -> None:
 
     A key without a value is as if it were not there; relative paths begin at the file's folder.
     """
+    begin = folder(path)
     for key in [key for key, value in values.items() if not value]:
         if not (key == "entrypoint" and is_there(text, key)):
             del values[key]
@@ -27,9 +28,10 @@ def spell_out(values: dict[str, Any], path: str, text: str) -> None:
     ):  # the last one counts, and `env` before all of them
         values["env"] = envfile.read(folder(path), file) | values.get("env", {})
     if mounts := values.get("mounts"):
-        values["mounts"] = [mount(one, folder(path)) for one in several(mounts)]
+        values["mounts"] = [mount(one, begin) for one in several(mounts)]
     if port := values.get("port"):
         values["port"] = [single for one in several(port) for single in ports.singles(one)]
+    security.locate(values, begin)
     keys.spell_out(values)
 
 

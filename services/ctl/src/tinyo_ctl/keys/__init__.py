@@ -5,7 +5,7 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import devices, envfile, limits, log, network, policy, process, storage, userns
+from tinyo_ctl.keys import devices, envfile, limits, log, network, policy, process, security, storage, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
@@ -17,6 +17,7 @@ KEYS: dict[str, Key] = {
     **network.KEYS,
     **policy.KEYS,
     **process.KEYS,
+    **security.KEYS,
     **storage.KEYS,
     **userns.KEYS,
 }

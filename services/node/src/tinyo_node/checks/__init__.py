@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import devices, limits, log, network, policy, process, storage, userns
+from tinyo_node.checks import devices, limits, log, network, policy, process, security, storage, userns
 
 FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill, process.fill)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
@@ -18,6 +18,7 @@ CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     network.check,
     policy.check,
     process.check,
+    security.check,
     storage.check,
     userns.check,
 )

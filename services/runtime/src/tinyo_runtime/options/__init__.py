@@ -45,18 +45,21 @@ class Start:
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
     from tinyo_runtime import pausing
-    from tinyo_runtime.options import devices, limits, network, process, seccomp, storage, userns
-
-    return (
-        process.part,
-        limits.part,
-        pausing.part,
-        devices.part,
-        network.part,
-        storage.mounts,
-        userns.part,
-        seccomp.part,
+    from tinyo_runtime.options import (
+        apparmor,
+        capabilities,
+        devices,
+        limits,
+        network,
+        process,
+        seccomp,
+        storage,
+        userns,
     )
+
+    first = (process.part, limits.part, pausing.part)
+    mapped = (devices.part, network.part, storage.mounts, userns.part)
+    return (*first, *mapped, apparmor.part, capabilities.part, seccomp.part)
 
 
 #: In this order: that of user namespaces maps what all others have mounted.

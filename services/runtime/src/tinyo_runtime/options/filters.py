@@ -4,6 +4,8 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from tinyo_runtime.options import profile
@@ -16,7 +18,7 @@ ARCHITECTURES = {
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 #: Attributes of a filter: what happens to unknown ways into the kernel; how it is searched, 2 is by a tree.
 _BAD_ARCHITECTURE, _OPTIMIZE, _TREE = 2, 8, 2
-_EQUAL, _MASKED_EQUAL = 4, 7
+EQUAL, MASKED_EQUAL = 4, 7
 _LOW = 0xFFFFFFFF
 
 _I386, _SOCKETCALL = 0x40000003, 102
@@ -37,7 +39,7 @@ _BEFORE = (
 )
 
 
-class _Compare(ctypes.Structure):
+class Compare(ctypes.Structure):
     """struct scmp_arg_cmp: an argument, by its place, compared with a value, or its bits with a value."""
 
     _fields_ = (
@@ -60,53 +62,66 @@ def _library() -> ctypes.CDLL:
     library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
     library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
     library.seccomp_rule_add_array.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(_Compare))
+        *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Compare))
     ]
     library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
     return library
 
 
-@cache
-def compiled(capabilities: frozenset[str] = frozenset()) -> bytes:
-    """The program for a container that has these capabilities, by name ("CAP_SYS_CHROOT"). OSError."""
+class Rules:
+    """A filter that comes into being."""
+
+    def __init__(self, context: int) -> None:
+        self._context = context
+
+    def add(self, action: int, name: str, *compare: Compare) -> None:
+        """One more rule; a name that the library does not know stays as all others are. OSError."""
+        number = _library().seccomp_syscall_resolve_name(name.encode())
+        if number != -1:
+            array = (Compare * len(compare))(*compare)
+            what = (self._context, action, number, len(compare), array)
+            _check(_library().seccomp_rule_add_array(*what), name)
+
+    def exported(self) -> bytes:
+        """As a program. OSError."""
+        with open(os.memfd_create("seccomp"), "rb") as file:
+            _check(_library().seccomp_export_bpf(self._context, file.fileno()), "seccomp_export_bpf")
+            file.seek(0)
+            return file.read()
+
+
+@contextmanager
+def begun(action: int, architectures: Iterable[int]) -> Iterator[Rules]:
+    """A filter without rules, for this machine's own way into the kernel and further ones. OSError."""
     library = _library()
-    context = library.seccomp_init(ERRNO | errno.EPERM)
+    context = library.seccomp_init(action)
     if not context:
         raise OSError(errno.ENOMEM, "seccomp_init")
     try:
         _check(library.seccomp_attr_set(context, _BAD_ARCHITECTURE, ERRNO | errno.ENOSYS), "bad architecture")
         _check(library.seccomp_attr_set(context, _OPTIMIZE, _TREE), "optimize")
-        for architecture in ARCHITECTURES[os.uname().machine][1:]:
+        for architecture in architectures:
             _check(library.seccomp_arch_add(context, architecture), "seccomp_arch_add")
-        allowed = profile.ALLOWED.union(*(profile.WITH_CAPABILITY.get(name, ()) for name in capabilities))
-        for name in sorted(allowed):
-            _rule(context, ALLOW, name)
-        for name in sorted(profile.MISSING - allowed):
-            _rule(context, ERRNO | errno.ENOSYS, name)
-        if "clone" not in allowed:
-            _rule(context, ALLOW, "clone", _Compare(0, _MASKED_EQUAL, profile.NAMESPACES, 0))
-        for value in profile.PERSONALITIES:
-            _rule(context, ALLOW, "personality", _Compare(0, _EQUAL, value, 0))
-        for family in profile.FAMILIES:  # the kernel looks at 32 bits of it, and so do we
-            _rule(context, ALLOW, "socket", _Compare(0, _MASKED_EQUAL, _LOW, family))
-        return b"".join(struct.pack("HBBI", *one) for one in _BEFORE) + _exported(context)
+        yield Rules(context)
     finally:
         library.seccomp_release(context)
 
 
-def _rule(context: int, action: int, name: str, *compare: _Compare) -> None:
-    """A name that the library does not know stays refused."""
-    number = _library().seccomp_syscall_resolve_name(name.encode())
-    if number != -1:
-        array = (_Compare * len(compare))(*compare)
-        _check(_library().seccomp_rule_add_array(context, action, number, len(compare), array), name)
-
-
-def _exported(context: int) -> bytes:
-    with open(os.memfd_create("seccomp"), "rb") as file:
-        _check(_library().seccomp_export_bpf(context, file.fileno()), "seccomp_export_bpf")
-        file.seek(0)
-        return file.read()
+def compiled(capabilities: frozenset[str] = frozenset()) -> bytes:
+    """The program for a container that has these capabilities, by name ("CAP_SYS_CHROOT"). OSError."""
+    with begun(ERRNO | errno.EPERM, ARCHITECTURES[os.uname().machine][1:]) as rules:
+        allowed = profile.ALLOWED.union(*(profile.WITH_CAPABILITY.get(name, ()) for name in capabilities))
+        for name in sorted(allowed):
+            rules.add(ALLOW, name)
+        for name in sorted(profile.MISSING - allowed):
+            rules.add(ERRNO | errno.ENOSYS, name)
+        if "clone" not in allowed:
+            rules.add(ALLOW, "clone", Compare(0, MASKED_EQUAL, profile.NAMESPACES, 0))
+        for value in profile.PERSONALITIES:
+            rules.add(ALLOW, "personality", Compare(0, EQUAL, value, 0))
+        for family in profile.FAMILIES:  # the kernel looks at 32 bits of it, and so do we
+            rules.add(ALLOW, "socket", Compare(0, MASKED_EQUAL, _LOW, family))
+        return b"".join(struct.pack("HBBI", *one) for one in _BEFORE) + rules.exported()
 
 
 def _check(result: int, what: str) -> None:

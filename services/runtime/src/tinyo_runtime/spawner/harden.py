@@ -11,14 +11,18 @@ import resource
 import signal
 import struct
 import sys as python
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tinyo_runtime.spawner import asked, protocol, users
+from tinyo_runtime.spawner import asked, users
 from tinyo_runtime.spawner import syscalls as sys
 
 #: The default capabilities of podman (containers-common): chown, dac_override, fowner, fsetid, kill,
 #: setgid, setuid, setpcap, net_bind_service, sys_chroot, setfcap.
 DEFAULT_CAPABILITIES = 0x800405FB
+#: As a bit.
+CAP_SYS_ADMIN = 1 << 21
 LAST_CAPABILITY = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 PAGE = 4096
 
@@ -26,6 +30,7 @@ PAGE = 4096
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -93,24 +98,36 @@ def be_killable() -> None:
         os.close(fd)
 
 
-def drop_privileges(user: str, env: dict[str, str], message: protocol.Message) -> None:
-    """User, groups and all five capability sets, in the order in which each still may be changed; then the system
-    calls: `seccomp` of the plan, a program of bpf(4) in base64, or nothing where only keys are refused."""
-    uid, groups, home = users.lookup(user, message.get("groups", ()))
-    asked.set_limits(message.get("ulimits", {}))
+def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> None:
+    """User, groups and all five capability sets, in the order in which each still may be changed; and the system calls.
+
+    The plan says `capabilities`, as bits; `new_privileges`; `seccomp`, a program of bpf(4) in base64, None for none.
+    Without them it is the default ones, no new ones, and a program that refuses keys(7).
+    """
+    uid, groups, home = users.lookup(user, plan.get("groups", ()))
+    asked.set_limits(plan.get("ulimits", {}))
+    kept: int = plan.get("capabilities", DEFAULT_CAPABILITIES)
     for capability in range(LAST_CAPABILITY + 1):
-        if not DEFAULT_CAPABILITIES >> capability & 1:
+        if not kept >> capability & 1:
             prctl(PR_CAPBSET_DROP, capability)
     for fd in (0, 1, 2):  # so that /dev/stdout can be opened again by this user; a terminal's group stays
         os.fchown(fd, uid, -1 if os.isatty(fd) else groups[0])
     os.setgroups(groups)
     os.setresgid(groups[0], groups[0], groups[0])
+    gains = bool(plan.get("new_privileges"))
+    if gains:  # without no_new_privs only who has CAP_SYS_ADMIN can restrict itself, whoever its user is
+        prctl(PR_SET_KEEPCAPS, 1)
     os.setresuid(uid, uid, uid)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    capset(DEFAULT_CAPABILITIES if uid == 0 else 0)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-    program = message.get("seccomp")
-    seccomp(binascii.a2b_base64(program) if program else without_keys())
+    final = kept if uid == 0 else 0
+    capset(final | gains * CAP_SYS_ADMIN)
+    if not gains:
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+    program: str | None = plan.get("seccomp", "")
+    if program is not None:
+        seccomp(binascii.a2b_base64(program) if program else without_keys())
+    if gains:
+        capset(final)
     env.setdefault("HOME", home)
 
 

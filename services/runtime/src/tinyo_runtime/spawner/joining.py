@@ -2,7 +2,7 @@
 
 import os
 
-from tinyo_runtime.spawner import asked, protocol, tty, userns
+from tinyo_runtime.spawner import asked, label, protocol, tty, userns
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.enter import (
     Plan,
@@ -26,7 +26,8 @@ def join_container(plan: Plan) -> None:
 
 
 JOIN: tuple[Step, ...] = (
-    join_cgroups, asked.raise_limits, join_container, userns.enter_userns, tty.open_terminal, take_stdio,
+    join_cgroups, asked.raise_limits, label.choose_apparmor_profile, join_container, userns.enter_userns,
+    tty.open_terminal, take_stdio,
     tty.take_terminal, drop_privileges, enter_cwd, execute,
 )  # fmt: skip
 

@@ -1,0 +1,120 @@
+"""Profiles of system calls that users bring, in Docker's JSON, as programs for the kernel.
+
+What is wrong with one the node has told; here it only must not do harm.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from tinyo_runtime.options import filters
+
+#: Instructions of a filter (BPF_MAXINSNS).
+LONGEST = 4096
+#: Comparisons of arguments in all, and rules for one call that compare several: libseccomp takes minutes for what has
+#: more, and the kernel not at all.
+MOST_COMPARISONS, MOST_CHAINS = 1024, 32
+#: By the names of libseccomp; SCMP_ACT_ERRNO has an error besides.
+ACTIONS = {
+    "SCMP_ACT_KILL": 0,
+    "SCMP_ACT_KILL_THREAD": 0,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": filters.ERRNO,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_ALLOW": filters.ALLOW,
+}
+COMPARISONS = ("", "NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")
+#: Ways into the kernels of these machines, and how Docker calls the machines.
+ARCHITECTURES = {
+    "SCMP_ARCH_X86_64": 0xC000003E,
+    "SCMP_ARCH_X86": 0x40000003,
+    "SCMP_ARCH_X32": 0x4000003E,
+    "SCMP_ARCH_AARCH64": 0xC00000B7,
+    "SCMP_ARCH_ARM": 0x40000028,
+}
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def compiled(text: str, capabilities: frozenset[str]) -> bytes:
+    """The program for a container that has these capabilities, by name ("CAP_SYS_CHROOT"). Raises OSError, and
+    LookupError, TypeError, ValueError or RecursionError where the text is no profile."""
+    profile = json.loads(text)
+    chains, compared_in_all = Counter[str](), 0
+    default = action(profile["defaultAction"], profile.get("defaultErrnoRet"))
+    with filters.begun(default, architectures(profile)) as rules:
+        for rule in profile.get("syscalls") or ():
+            does = action(rule["action"], rule.get("errnoRet"))
+            if does == default or not counts(rule, capabilities):  # libseccomp refuses what says nothing
+                continue
+            chain = comparisons(rule.get("args") or ())
+            for name in rule.get("names") or [rule["name"]]:
+                for compared in chain:
+                    chains[name] += len(compared) > 1
+                    compared_in_all += len(compared)
+                    if compared_in_all > MOST_COMPARISONS or chains[name] > MOST_CHAINS:
+                        raise ValueError("it compares too many arguments")
+                    rules.add(does, plain(name), *compared)
+        program = rules.exported()
+    if len(program) > LONGEST * 8:
+        raise OSError(f"it makes {len(program) // 8} instructions, and the kernel takes {LONGEST}")
+    return program
+
+
+def plain(name: str) -> str:
+    """The name of a call; in C it would end at a NUL."""
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} is no system call")
+    return name
+
+
+def action(name: str, error: int | None) -> int:
+    """What becomes of a call, as a number of seccomp(2)."""
+    number = ACTIONS[name]
+    return number | (1 if error is None else error & 0xFFFF) if number == filters.ERRNO else number
+
+
+def architectures(profile: dict[str, Any]) -> list[int]:
+    """Ways into this kernel besides the machine's own: those that are listed, or that belong to this machine."""
+    own, *further = filters.ARCHITECTURES[os.uname().machine]
+    names = list(profile.get("architectures") or ())
+    for one in profile.get("archMap") or ():
+        if ARCHITECTURES.get(one["architecture"]) == own:
+            names += one.get("subArchitectures") or ()
+    found = {ARCHITECTURES.get(name) for name in names}
+    return [architecture for architecture in further if architecture in found]
+
+
+def counts(rule: dict[str, Any], capabilities: frozenset[str]) -> bool:
+    """Whether it is for a container with these capabilities, on this machine."""
+    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
+    machine = MACHINES[os.uname().machine]
+    return not (
+        (includes.get("arches") and machine not in includes["arches"])
+        or not capabilities.issuperset(includes.get("caps") or ())
+        or (includes.get("minKernel") and not reached(includes["minKernel"]))
+        or machine in (excludes.get("arches") or ())
+        or not capabilities.isdisjoint(excludes.get("caps") or ())
+        or (excludes.get("minKernel") and reached(excludes["minKernel"]))
+    )
+
+
+def reached(version: str) -> bool:
+    """Whether this kernel is at least "4.8"."""
+    release = os.uname().release.split("-")[0].split(".")
+    return tuple(map(int, release[:2])) >= tuple(map(int, version.split(".")))
+
+
+def comparisons(arguments: Iterable[dict[str, Any]]) -> list[list[filters.Compare]]:
+    """Of the arguments of a call: all at once, or, where one argument is compared twice, one after the other, as
+    runc does it."""
+    compared = []
+    for one in arguments:
+        how = COMPARISONS.index(one["op"].removeprefix("SCMP_CMP_"))
+        values = (one.get("value") or 0, one.get("valueTwo") or 0)
+        compared.append(filters.Compare(one.get("index") or 0, how, *values))
+    if len({one.place for one in compared}) < len(compared):
+        return [[one] for one in compared]
+    return [compared]
