@@ -5,12 +5,13 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import devices, limits, log, network, policy, storage, userns
+from tinyo_ctl.keys import devices, health, limits, log, network, policy, storage, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
 KEYS: dict[str, Key] = {
     **devices.KEYS,
+    **health.KEYS,
     **limits.KEYS,
     **log.KEYS,
     **network.KEYS,
