@@ -9,6 +9,7 @@ from typing import IO
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from tinyo.v1.container_pb2 import Container, Phase, Port, Protocol
+from tinyo.v1.health_pb2 import HealthState, HealthStatus
 
 from tinyo_ctl.tell import safe
 
@@ -42,7 +43,20 @@ def phase(container: Container) -> str:
         return f"exited ({status.exit.code}{why})"
     if status.phase == Phase.PHASE_UNSPECIFIED:
         return "unknown"
-    return Phase.Name(status.phase).removeprefix("PHASE_").lower()
+    known = Phase.Name(status.phase).removeprefix("PHASE_").lower()
+    return (
+        f"{known} ({health(status.health)})"
+        if status.phase == Phase.PHASE_RUNNING and status.health.state
+        else known
+    )
+
+
+def health(status: HealthStatus) -> str:
+    """What checks found, in a word or two."""
+    state = HealthState.Name(status.state).removeprefix("HEALTH_STATE_").lower()
+    if not (count := status.failures):
+        return state
+    return f"{state}, {count} failure{'s' if count > 1 else ''}"
 
 
 def ports(published: Iterable[Port]) -> str:

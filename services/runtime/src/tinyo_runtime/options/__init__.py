@@ -44,9 +44,10 @@ class Start:
 
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
+    from tinyo_runtime.health import watch as health
     from tinyo_runtime.options import devices, limits, network, seccomp, storage, userns
 
-    return (limits.part, devices.part, network.part, storage.mounts, userns.part, seccomp.part)
+    return (limits.part, devices.part, network.part, storage.mounts, userns.part, seccomp.part, health.part)
 
 
 #: In this order: that of user namespaces maps what all others have mounted.
