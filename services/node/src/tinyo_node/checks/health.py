@@ -33,7 +33,8 @@ def fill(spec: ContainerSpec) -> None:
     health.interval_ms = health.interval_ms or INTERVAL
     health.timeout_ms = health.timeout_ms or TIMEOUT
     health.retries = health.retries or RETRIES
-    health.start_interval_ms = health.start_interval_ms or min(START_INTERVAL, health.interval_ms)
+    least = PERIODS["start_interval_ms"]
+    health.start_interval_ms = health.start_interval_ms or max(least, min(START_INTERVAL, health.interval_ms))
     if health.HasField("http"):
         health.http.path = health.http.path or "/"
         published = [port.container_port for port in spec.ports if port.protocol == PROTOCOL_TCP]

@@ -78,19 +78,20 @@ def begin(
 
 async def _watch(containers: "Containers", container: "Container", check: v1.Health, pause: float) -> None:
     """Check after check, until it is cancelled."""
-    told = None
+    told, born = None, 0.0
     while True:
         await asyncio.sleep(pause)
         process, status = container.process, container.state.health
         if not process or container.state.phase != PHASE_RUNNING:
             continue
         told = told or verdict.Told(status, time.monotonic() - verdict.PATIENCE)
+        born = born or birth(process)
         result = await checked(containers, container, process, check)
         if container.state.phase != PHASE_RUNNING:
             continue
-        since = age(process)
-        verdict.judge(status, result, check, since)
-        pause = verdict.pause(status, check, since)
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - born
+        verdict.judge(status, result, check, age)
+        pause = verdict.pause(status, check, age)
         if told.is_news(status, now := time.monotonic()):
             try:
                 containers.changed(container, container.state.phase)
@@ -141,7 +142,6 @@ async def passed(
     return await programs.run(containers, container, check.exec.command)
 
 
-def age(process: "Process") -> float:
-    """Seconds since a process was started, by a clock that nobody sets and that was there before this runtime."""
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return max(0.0, now - records.start_ticks(process.pid) / _TICKS)
+def birth(process: "Process") -> float:
+    """When a process was started, in seconds of CLOCK_BOOTTIME, which nobody sets and which was there before us."""
+    return records.start_ticks(process.pid) / _TICKS
