@@ -3,12 +3,13 @@
 import pytest
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
+from tinyo.v1 import health_pb2 as health
 from tinyo.v1 import policy_pb2 as policy
 from tinyo_node.lifecycle import start, stop
 from tinyo_node.limiting import update
 from tinyo_node.policies import delay, in_a_row
 from tinyo_node.reconcile import Step, create, next_step, pull, reflect, remove_stale
-from tinyo_node.restarting import again, plan, revive, wait, wait_of, waits
+from tinyo_node.restarting import again, end, plan, revive, wait, wait_of, waits
 
 PENDING, PULLING, CREATED, RUNNING = v1.PHASE_PENDING, v1.PHASE_PULLING, v1.PHASE_CREATED, v1.PHASE_RUNNING
 STOPPING, EXITED, FAILED = v1.PHASE_STOPPING, v1.PHASE_EXITED, v1.PHASE_FAILED
@@ -185,3 +186,43 @@ def test_waits_grow_up_to_a_minute_and_begin_anew_after_ten_seconds() -> None:
     ]
     assert in_a_row(ended(ALWAYS, restarts=7, ran=9).status) == 7
     assert in_a_row(ended(ALWAYS, restarts=7, ran=10).status) == 0
+
+
+UNHEALTHY = health.HEALTH_STATE_UNHEALTHY
+
+
+def sick(container: v1.Container, *, restart: bool = True, healthy_before: bool = False) -> v1.Container:
+    container.spec.health.restart = restart
+    container.status.health.state = UNHEALTHY
+    container.status.health.was_healthy = healthy_before
+    return container
+
+
+@pytest.mark.parametrize(
+    ("wanted", "own", "step"),
+    [
+        # what checks found is told
+        (desired(RUNNING, started=1), state(RUNNING, started=1), reflect),
+        # and is the end of a process where that is wanted
+        (sick(desired(RUNNING, started=1)), state(RUNNING, started=1), end),
+        (sick(desired(RUNNING, started=1), restart=False), state(RUNNING, started=1), None),
+        (sick(desired(RUNNING, started=1, want=HALT)), state(RUNNING, started=1), stop),
+        (sick(desired(STOPPING, started=1)), state(STOPPING, started=1), None),
+        # and the beginning of another, whatever its policy
+        (sick(ended(policy.RESTART_KIND_UNSPECIFIED)), state(EXITED, started=1, finished=2), plan),
+        (sick(ended(ON_FAILURE, code=1, most=1, restarts=1)), state(EXITED, started=1, finished=2), plan),
+        (sick(ended(ALWAYS, restarts=1, next_start=5)), state(EXITED, started=1, finished=2), wait),
+        (sick(ended(ON_FAILURE), restart=False), state(EXITED, started=1, finished=2), None),
+        (sick(ended(ALWAYS, want=HALT)), state(EXITED, started=1, finished=2), None),
+    ],
+)  # fmt: skip
+def test_unhealthy_containers(wanted: v1.Container, own: rt.ContainerState, step: Step | None) -> None:
+    own.config.id = wanted.id
+    own.health.state = UNHEALTHY
+    own.health.was_healthy = wanted.status.health.was_healthy
+    assert next_step(wanted, [own]) == step
+
+
+def test_who_never_was_healthy_did_not_run_for_long() -> None:
+    assert in_a_row(sick(ended(ALWAYS, restarts=7, ran=1000)).status) == 7
+    assert in_a_row(sick(ended(ALWAYS, restarts=7, ran=1000), healthy_before=True).status) == 0

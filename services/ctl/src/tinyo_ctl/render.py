@@ -9,6 +9,7 @@ from typing import IO
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from tinyo.v1.container_pb2 import Container, Phase, Port
+from tinyo.v1.health_pb2 import HealthState, HealthStatus
 
 from tinyo_ctl.keys.ports import shown
 from tinyo_ctl.tell import safe
@@ -45,7 +46,17 @@ def phase(container: Container) -> str:
         return "paused"
     if status.phase == Phase.PHASE_UNSPECIFIED:
         return "unknown"
+    if status.phase == Phase.PHASE_RUNNING and status.health.state:
+        return f"running ({health(status.health)})"
     return Phase.Name(status.phase).removeprefix("PHASE_").lower()
+
+
+def health(status: HealthStatus) -> str:
+    """What checks found, in a word or two."""
+    state = HealthState.Name(status.state).removeprefix("HEALTH_STATE_").lower()
+    if not (count := status.failures):
+        return state
+    return f"{state}, {count} failure{'s' if count > 1 else ''}"
 
 
 def ports(published: Iterable[Port]) -> str:

@@ -9,6 +9,7 @@ import grpc
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
+from tinyo.v1.health_pb2 import HEALTH_STATE_HEALTHY, HEALTH_STATE_UNHEALTHY
 
 from tinyo_node import revisions
 from tinyo_node.errors import TinyoError
@@ -17,6 +18,8 @@ from tinyo_node.sqlite import Table
 PREFIX = "events/"
 #: Events that are read at once.
 BATCH = 256
+#: Characters of an output that are told.
+LINE = 200
 
 #: What is told of a container whose spec was stored: with one node there is no choice of nodes.
 ACCEPTED = (ev.Event(reason=ev.EVENT_REASON_APPLIED), ev.Event(reason=ev.EVENT_REASON_SCHEDULED))
@@ -40,10 +43,27 @@ def happened(before: v1.ContainerStatus, own: rt.ContainerState) -> Iterator[ev.
         yield ev.Event(reason=ev.EVENT_REASON_RUNNING, message=own.address + without)
     if own.paused != before.paused and own.phase != v1.PHASE_EXITED:
         yield ev.Event(reason=ev.EVENT_REASON_PAUSED if own.paused else ev.EVENT_REASON_UNPAUSED)
+    yield from checked(before, own)
     if own.phase == v1.PHASE_EXITED:
         why = ", out of memory" if own.exit.oom_killed else ""
         message = f"code {own.exit.code}{why}"
         yield ev.Event(reason=ev.EVENT_REASON_EXITED, message=message, exit=own.exit)
+
+
+def checked(before: v1.ContainerStatus, own: rt.ContainerState) -> Iterator[ev.Event]:
+    """What checks found that was not told yet of this process."""
+    state = own.health.state
+    if state == before.health.state and own.started_at == before.started_at:
+        return
+    if state == HEALTH_STATE_HEALTHY:
+        yield ev.Event(reason=ev.EVENT_REASON_HEALTHY)
+    elif state == HEALTH_STATE_UNHEALTHY:
+        last = own.health.results[-1].output if own.health.results else ""
+        first_line = last.partition("\n")[0][:LINE]
+        number = f"{own.health.failures} failure{'s' if own.health.failures != 1 else ''}"
+        yield ev.Event(
+            reason=ev.EVENT_REASON_UNHEALTHY, message=f"{number}: {first_line}" if first_line else number
+        )
 
 
 class EventLog:

@@ -93,6 +93,11 @@ async def stop(work: "Reconciler", key: "Key") -> None:
     """Ends the process; the container stays."""
     container = work.state.containers[key]
     await work.state.write([container], *events.STOPPING)
+    await end(work, container)
+
+
+async def end(work: "Reconciler", container: v1.Container) -> None:
+    """Ends its process."""
     answer = await work.runtime.Stop(rt.StopRequest(ids=[container.id], grace_ms=grace(work, container)))
     failures.check(answer)
     work.observe(answer.results[0].state)

@@ -165,4 +165,5 @@ def reflected(status: v1.ContainerStatus, own: rt.ContainerState | None) -> bool
         return status.phase in (v1.PHASE_CREATED, *ENDED)
     if own.phase == v1.PHASE_EXITED:  # one that is to be started again has told of its exit before
         return own.finished_at == status.finished_at
-    return (own.phase, own.started_at, own.paused) == (status.phase, status.started_at, status.paused)
+    facts = (own.phase, own.started_at, own.paused, own.health)
+    return facts == (status.phase, status.started_at, status.paused, status.health)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
+from tinyo.v1 import event_pb2 as ev
 
 from tinyo_node import lifecycle, policies, reconcile
 
@@ -25,6 +26,8 @@ def step(desired: v1.Container, own: rt.ContainerState | None) -> "Step | None":
     """The next step for a container that runs or was stopped, ended or failed; None: it stays as it is."""
     if desired.desired == v1.DESIRED_STATE_STOPPED:
         return revive if policies.is_forgotten(desired, own) else None
+    if desired.status.phase == v1.PHASE_RUNNING and policies.is_sick(desired):
+        return end
     if desired.status.phase != v1.PHASE_EXITED or (own and own.phase != v1.PHASE_EXITED):
         return None
     if desired.HasField("restart_of") and desired.restart_of == desired.status.started_at:
@@ -43,6 +46,14 @@ def kept(status: v1.ContainerStatus) -> dict[str, Any]:
 def wait_of(container: v1.Container) -> tuple[str, int]:
     """Which wait it is: somebody may stop and start it meanwhile, and it may end again."""
     return container.id, container.status.next_start_at.ToNanoseconds()
+
+
+async def end(work: "Reconciler", key: "Key") -> None:
+    """Ends a process that is unhealthy; what follows is as after any other end."""
+    container = work.state.containers[key]
+    stopping = ev.Event(reason=ev.EVENT_REASON_STOPPING, message="it is unhealthy, and will be started again")
+    await work.state.write([container], stopping)
+    await lifecycle.end(work, container)
 
 
 async def plan(work: "Reconciler", key: "Key") -> None:

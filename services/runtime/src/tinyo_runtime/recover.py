@@ -15,6 +15,7 @@ from tinyo.v1 import container_pb2 as v1
 
 from tinyo_runtime import oom, pausing, records, trash
 from tinyo_runtime.containers import Container, Containers
+from tinyo_runtime.health import watch as health
 from tinyo_runtime.network import Adopted
 from tinyo_runtime.options import limits
 from tinyo_runtime.spawnclient import Process
@@ -69,6 +70,7 @@ def resume(containers: Containers, record: BootRecord) -> None:
     limits.resume(containers.cgroups, record.state.config.id, container.resources)
     oom.watch(containers, container, container.resources)
     container.resources.push_async_callback(pausing.thaw, containers, container)
+    health.resume(containers, container)
     process = containers.spawner.processes.get(record.state.config.id)
     if not process and records.start_ticks(record.state.pid) == record.start_ticks:
         process = take_orphan(containers, record)

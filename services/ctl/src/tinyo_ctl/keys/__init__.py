@@ -5,13 +5,26 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import devices, envfile, limits, log, network, policy, process, security, storage, userns
+from tinyo_ctl.keys import (
+    devices,
+    envfile,
+    health,
+    limits,
+    log,
+    network,
+    policy,
+    process,
+    security,
+    storage,
+    userns,
+)
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
 KEYS: dict[str, Key] = {
     **devices.KEYS,
     **envfile.KEYS,
+    **health.KEYS,
     **limits.KEYS,
     **log.KEYS,
     **network.KEYS,

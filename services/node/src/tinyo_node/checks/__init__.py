@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import devices, limits, log, network, policy, process, security, storage, userns
+from tinyo_node.checks import devices, health, limits, log, network, policy, process, security, storage, userns
 
-FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill, process.fill)
+FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, health.fill, policy.fill, process.fill)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     devices.check,
+    health.check,
     limits.check,
     log.check,
     network.check,

@@ -45,6 +45,7 @@ class Start:
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
     from tinyo_runtime import pausing
+    from tinyo_runtime.health import watch as health
     from tinyo_runtime.options import (
         apparmor,
         capabilities,
@@ -59,7 +60,7 @@ def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
 
     first = (process.part, limits.part, pausing.part)
     mapped = (devices.part, network.part, storage.mounts, userns.part)
-    return (*first, *mapped, apparmor.part, capabilities.part, seccomp.part)
+    return (*first, *mapped, apparmor.part, capabilities.part, seccomp.part, health.part)
 
 
 #: In this order: that of user namespaces maps what all others have mounted.
