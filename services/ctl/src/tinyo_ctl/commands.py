@@ -62,6 +62,20 @@ def when(text: str) -> Any:
     return logs.when(text)
 
 
+def detach_keys(text: str) -> bytes:
+    """Keys on the command line."""
+    from tinyo_ctl import detaching
+
+    return detaching.keys(text)
+
+
+def truth(text: str) -> bool:
+    """true or false on the command line."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
 NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
 GRACE = flag("-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: 10)")
 #: Each is named as its key in a Statefile.
@@ -76,6 +90,14 @@ LIMITS = [
     flag("--io-weight", metavar="N", help="share of the disks, 1 to 10000 (default: 100)"),
 ]
 FOLLOW = flag("-f", "--follow", action="store_true", help="go on with what comes")
+
+DETACH = flag(
+    "--detach-keys",
+    type=detach_keys,
+    default="ctrl-p,ctrl-q",
+    metavar="KEYS",
+    help='leave a terminal with these (default: ctrl-p,ctrl-q); "" for none',
+)
 
 COMMANDS = (
     Command(
@@ -145,6 +167,28 @@ COMMANDS = (
             flag("-u", "--user", default="", metavar="USER", help="user, or user:group"),
             flag("name", metavar="NAME", help="name or id"),
             flag("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="program and arguments"),
+        ],
+    ),
+    Command(
+        ("attach",),
+        "come to a container's own streams, or its terminal",
+        "attaching:attach",
+        "  tinyo attach shell                    with `tty: true`: its terminal; Ctrl-P Ctrl-Q leaves it\n"
+        "  tinyo attach --no-stdin web           only see what it writes; Ctrl-C is still the container's\n"
+        "  tinyo attach --sig-proxy=false web    Ctrl-C only ends this",
+        [
+            flag("--no-stdin", action="store_true", help="send no input"),
+            DETACH,
+            flag(
+                "--sig-proxy",
+                type=truth,
+                nargs="?",
+                const=True,
+                default=True,
+                metavar="true|false",
+                help="pass signals on, when it has no terminal (default: true)",
+            ),
+            flag("name", metavar="NAME", help="name or id"),
         ],
     ),
     Command(

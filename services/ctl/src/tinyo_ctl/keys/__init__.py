@@ -5,7 +5,7 @@ Each module of this package has the keys of one subject; `kinds` has what they a
 
 from typing import Any
 
-from tinyo_ctl.keys import devices, limits, log, network, policy, storage, userns
+from tinyo_ctl.keys import devices, limits, log, network, policy, storage, streams, userns
 from tinyo_ctl.keys.kinds import Key
 
 #: By the name that people write.
@@ -16,6 +16,7 @@ KEYS: dict[str, Key] = {
     **network.KEYS,
     **policy.KEYS,
     **storage.KEYS,
+    **streams.KEYS,
     **userns.KEYS,
 }
 

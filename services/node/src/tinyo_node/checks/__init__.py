@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import devices, limits, log, network, policy, storage, userns
+from tinyo_node.checks import devices, limits, log, network, policy, storage, streams, userns
 
-FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill)
+FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, policy.fill, streams.fill)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     devices.check,
     limits.check,
@@ -18,6 +18,7 @@ CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     network.check,
     policy.check,
     storage.check,
+    streams.check,
     userns.check,
 )
 

@@ -34,6 +34,8 @@ class Start:
     opened: list[int]
     #: What the container's state says of it, by field.
     said: dict[str, Any]
+    #: What is done once it has started. Raises TinyoError; whoever does has ended it.
+    after: list[Callable[[], None]]
 
     def hand(self, fd: int) -> int:
         """Gives a descriptor to the spawner, and closes it then; its place among them."""
@@ -44,9 +46,17 @@ class Start:
 
 def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
     """Imported when what they are made of is there."""
-    from tinyo_runtime.options import devices, limits, network, seccomp, storage, userns
+    from tinyo_runtime.options import devices, limits, network, seccomp, storage, streams, userns
 
-    return (limits.part, devices.part, network.part, storage.mounts, userns.part, seccomp.part)
+    return (
+        limits.part,
+        streams.part,
+        devices.part,
+        network.part,
+        storage.mounts,
+        userns.part,
+        seccomp.part,
+    )
 
 
 #: In this order: that of user namespaces maps what all others have mounted.
@@ -65,12 +75,23 @@ async def completed(
     """The plan is complete inside; with a `spec` of its own it is for a further process of the container. Gives what
     the container's state is to say besides."""
     start = Start(
-        containers, container, spec or container.config.spec, plan, fds, resources, spec is not None, [], {}
+        containers,
+        container,
+        spec or container.config.spec,
+        plan,
+        fds,
+        resources,
+        spec is not None,
+        [],
+        {},
+        [],
     )
     try:
         for part in PARTS:
             await part(start)
         yield start.said
+        for do in start.after:
+            do()
     finally:
         for fd in start.opened:
             os.close(fd)

@@ -13,7 +13,7 @@ import warnings  # noqa: F401 (os.execvpe would import it)
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from tinyo_runtime.spawner import failures, harden, mounts, protocol, readonly, system, userns
+from tinyo_runtime.spawner import failures, harden, mounts, protocol, readonly, system, tty, userns
 from tinyo_runtime.spawner import syscalls as sys
 
 #: The descriptors of the status pipe and of the socket for the plan in the child.
@@ -118,8 +118,8 @@ def execute(plan: Plan) -> None:
 
 
 CONTAINER: tuple[Step, ...] = (
-    join_cgroups, join_network, userns.map_layers, mount_root, mount_system, userns.give_devices, mount_own,
-    leave_the_host, userns.enter_userns, take_stdio, drop_privileges, enter_cwd, execute,
+    join_cgroups, join_network, userns.map_layers, mount_root, mount_system, userns.give_devices, mount_own, leave_the_host,
+    userns.enter_userns, tty.open_terminal, take_stdio, tty.take_terminal, drop_privileges, enter_cwd, execute,
 )  # fmt: skip
 
 
