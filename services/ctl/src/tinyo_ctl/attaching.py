@@ -36,13 +36,13 @@ def attach(options: argparse.Namespace) -> int:
     with node(options.host) as calls:
         container = calls.Get(api.GetRequest(name=options.name)).container
         spec = AttachSpec(no_stdin=options.no_stdin)
-        return follow(calls, container, spec, keys=options.detach_keys, proxy=options.sig_proxy)
+        return follow(calls, container, spec, keys=options.detach_keys, proxy=options.sig_proxy) or 0
 
 
 def follow(
     calls: NodeServiceStub, container: Container, spec: AttachSpec, *, keys: bytes, proxy: bool
-) -> int:
-    """Attaches, until the container has ended or the keys were typed."""
+) -> int | None:
+    """Attaches, until the container has ended, with its exit code; None when the keys to detach were typed."""
     seated = container.spec.tty and not spec.no_stdin and terminal.is_there()
     line = Line(stdin=not spec.no_stdin, keys=keys if seated else b"")
     with terminal.lent(line.said) if seated else nullcontext() as size:
@@ -62,7 +62,7 @@ def follow(
                 raise
     name = safe(container.spec.name)
     print(f"\ndetached: {name} goes on; `tinyo attach {name}` comes back to it", file=sys.stderr)
-    return 0
+    return None
 
 
 class Patience:

@@ -7,6 +7,7 @@ import grpc
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 
+from tinyo_node import removing
 from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find
@@ -35,5 +36,6 @@ class AttachRelay(Reaching):
             async for request in requests:
                 yield rt.AttachRequest(input=request.input)
 
-        async for answer in self.passed_on(context, self.runtime.Attach, relayed()):
-            yield pb.AttachResponse(output=answer.output)
+        with removing.attached(self.state, container):
+            async for answer in self.passed_on(context, self.runtime.Attach, relayed()):
+                yield pb.AttachResponse(output=answer.output)
