@@ -247,6 +247,21 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
                     break
         yield pb.ExecResponse(output=ExecOutput(exit=v1.ExitStatus(code=code)))
 
+    def Attach(self, requests: Iterator[pb.AttachRequest], context: Any) -> Iterator[pb.AttachResponse]:
+        """Gives input back; ends with 7, or with 128 + the signal that it gets."""
+        self.note(next(requests), context)
+        code = 7
+        for request in requests:
+            match request.input.WhichOneof("input"):
+                case "stdin":
+                    yield pb.AttachResponse(output=ExecOutput(stdout=request.input.stdin))
+                case "signal":
+                    code = 128 + request.input.signal
+                    break
+                case "end_of_input":
+                    break
+        yield pb.AttachResponse(output=ExecOutput(exit=v1.ExitStatus(code=code)))
+
     def GetVersion(self, request: pb.GetVersionRequest, context: Any) -> pb.GetVersionResponse:
         return pb.GetVersionResponse(version=Version(program="9.8.7", contract="v1.0"), node_id="abc")
 

@@ -62,6 +62,20 @@ def when(text: str) -> Any:
     return logs.when(text)
 
 
+def detach_keys(text: str) -> bytes:
+    """Keys on the command line."""
+    from tinyo_ctl import detaching
+
+    return detaching.keys(text)
+
+
+def truth(text: str) -> bool:
+    """true or false on the command line."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
 NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
 GRACE = flag("-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: 10)")
 #: Each is named as its key in a Statefile.
@@ -76,6 +90,22 @@ LIMITS = [
     flag("--io-weight", metavar="N", help="share of the disks, 1 to 10000 (default: 100)"),
 ]
 FOLLOW = flag("-f", "--follow", action="store_true", help="go on with what comes")
+
+DETACH = flag(
+    "--detach-keys",
+    type=detach_keys,
+    default="ctrl-p,ctrl-q",
+    metavar="KEYS",
+    help='leave a terminal with these (default: ctrl-p,ctrl-q); "" for none',
+)
+
+SIG_PROXY = flag(
+    "--sig-proxy",
+    type=truth,
+    default=True,
+    metavar="true|false",
+    help="pass signals on, when it has no terminal (default: true)",
+)
 
 COMMANDS = (
     Command(
@@ -145,6 +175,68 @@ COMMANDS = (
             flag("-u", "--user", default="", metavar="USER", help="user, or user:group"),
             flag("name", metavar="NAME", help="name or id"),
             flag("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="program and arguments"),
+        ],
+    ),
+    Command(
+        ("run",),
+        "run one container, here and now",
+        "running:run",
+        "  tinyo run --rm -it alpine sh          a shell in a new container, which is gone afterwards\n"
+        "  tinyo run --rm -i alpine sort <names >sorted\n"
+        "  tinyo run -d --name web -p 8080:80 -v ./site:/srv nginx\n"
+        "  tinyo run -e DEBUG=1 -u 1000 -w /srv team/app:2 -- ./check --all",
+        [
+            flag("--rm", action="store_true", help="take it away when it has ended"),
+            flag(
+                "-i", "--interactive", action="store_true", help="send standard input (default: it has none)"
+            ),
+            flag("-t", "--tty", action="store_true", help="give it a terminal"),
+            flag("-d", "--detach", action="store_true", help="say its name when it runs, and leave it alone"),
+            flag("--name", default="", metavar="NAME", help="default: the image's, and something of its own"),
+            flag(
+                "-e",
+                "--env",
+                action="append",
+                default=[],
+                metavar="NAME[=VALUE]",
+                help="a variable; without a value: that of this shell",
+            ),
+            flag(
+                "-p",
+                "--publish",
+                action="append",
+                default=[],
+                metavar="PORT",
+                help="as `port` in a Statefile: 8080:80",
+            ),
+            flag(
+                "-v",
+                "--volume",
+                action="append",
+                default=[],
+                metavar="SOURCE:TARGET",
+                help="as `mounts` in a Statefile: ./data:/data:ro, or a volume's name",
+            ),
+            flag("-w", "--workdir", default="", metavar="PATH", help="working directory"),
+            flag("-u", "--user", default="", metavar="USER", help="user, or user:group"),
+            DETACH,
+            SIG_PROXY,
+            flag("image", metavar="IMAGE", help="which is pulled when it is not there"),
+            flag("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="program and arguments"),
+        ],
+    ),
+    Command(
+        ("attach",),
+        "come to a container's own streams, or its terminal",
+        "attaching:attach",
+        "  tinyo attach shell                    with `tty: true`: its terminal; Ctrl-P Ctrl-Q leaves it\n"
+        "  tinyo attach --no-stdin web           only see what it writes; Ctrl-C is still the container's\n"
+        "  tinyo attach --sig-proxy=false web    Ctrl-C only ends this",
+        [
+            flag("--no-stdin", action="store_true", help="send no input"),
+            DETACH,
+            SIG_PROXY,
+            flag("name", metavar="NAME", help="name or id"),
         ],
     ),
     Command(

@@ -1,4 +1,4 @@
-"""`tinyo exec -t`: the terminal that somebody sits at becomes that of the program, and is itself again afterwards."""
+"""`tinyo exec -t`, `attach` and `run -t`: the terminal that somebody sits at becomes that of the program, and is itself again afterwards."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from tinyo.v1.stream_pb2 import ExecSpec, TerminalSize
+from tinyo.v1.stream_pb2 import TerminalSize
 
 from tinyo_ctl.failures import UsageError
 
@@ -23,21 +23,29 @@ def size() -> TerminalSize:
     return TerminalSize(rows=rows, columns=columns)
 
 
+def is_there() -> bool:
+    """Whether somebody sits at one."""
+    return bool(sys.stdin) and os.isatty(0)
+
+
+def need() -> None:
+    """UsageError when nobody does."""
+    if not is_there():
+        raise UsageError("standard input is not a terminal: leave out -t, or run it in one")
+
+
 @contextmanager
-def lent(spec: ExecSpec, said: int) -> Iterator[None]:
+def lent(said: int) -> Iterator[TerminalSize]:
     """Inside, every byte that is typed is the program's, Ctrl-C too, and SIGWINCH is written into the pipe `said`.
     Whatever happens, the terminal has its settings again afterwards. Raises UsageError when there is none."""
-    if not sys.stdin or not os.isatty(0):
-        raise UsageError("standard input is not a terminal: leave out -t, or run it in one")
-    spec.tty = True
-    spec.size.CopyFrom(size())
+    need()
     settings = termios.tcgetattr(0)
     signal.signal(signal.SIGWINCH, lambda number, _: os.write(said, bytes([number])) and None)
     for number in ENDINGS:
         signal.signal(number, _end)
     try:
         tty.setraw(0, termios.TCSANOW)
-        yield
+        yield size()
     finally:
         with suppress(termios.error):  # it was hung up, and has no settings any more
             termios.tcsetattr(0, termios.TCSANOW, settings)

@@ -1,6 +1,7 @@
 """The calls of NodeService that bring nothing up and take nothing away."""
 
 from tinyo_node.archiverelay import ArchiveRelay
+from tinyo_node.attachrelay import AttachRelay
 from tinyo_node.copyrelay import CopyRelay
 from tinyo_node.following import Following
 from tinyo_node.imagerelay import ImageRelay
@@ -13,6 +14,16 @@ from tinyo_node.volumerelay import VolumeRelay
 
 
 class Calls(
-    Following, Lifecycle, Limiting, Relay, StatsRelay, ImageRelay, ArchiveRelay, VolumeRelay, CopyRelay, Verbs
+    Following,
+    Lifecycle,
+    Limiting,
+    Relay,
+    StatsRelay,
+    ImageRelay,
+    ArchiveRelay,
+    VolumeRelay,
+    CopyRelay,
+    AttachRelay,
+    Verbs,
 ):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

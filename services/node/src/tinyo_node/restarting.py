@@ -12,7 +12,7 @@ from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
 
-from tinyo_node import lifecycle, policies, reconcile
+from tinyo_node import lifecycle, policies, reconcile, removing
 
 if TYPE_CHECKING:
     from tinyo_node.cluster import Key
@@ -24,6 +24,8 @@ waits: dict[tuple[str, int], bool] = {}
 
 def step(desired: v1.Container, own: rt.ContainerState | None) -> "Step | None":
     """The next step for a container that runs or was stopped, ended or failed; None: it stays as it is."""
+    if removing.is_meant(desired):
+        return removing.step(desired)
     if desired.desired == v1.DESIRED_STATE_STOPPED:
         return revive if policies.is_forgotten(desired, own) else None
     if desired.status.phase == v1.PHASE_RUNNING and policies.is_sick(desired):

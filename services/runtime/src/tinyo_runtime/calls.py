@@ -7,7 +7,7 @@ from tinyo.runtime.v1 import runtime_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2_grpc
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_runtime import execs, logreader, stats, updating
+from tinyo_runtime import attaching, execs, logreader, stats, updating
 from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.copycalls import CopyCalls
@@ -78,3 +78,10 @@ class Calls(
         async with contextlib.aclosing(execs.run(self.containers, requests)) as outputs:
             async for output in outputs:
                 yield pb.ExecResponse(output=output)
+
+    async def Attach(
+        self, requests: AsyncIterator[pb.AttachRequest], context: Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        async with contextlib.aclosing(attaching.run(self.containers, requests)) as outputs:
+            async for output in outputs:
+                yield pb.AttachResponse(output=output)

@@ -42,8 +42,9 @@ async def read(
     file = start(container.folder, tail, first)
     try:
         while True:
-            ended = container.process is None
+            ended, news = container.process is None, False
             for batch in batches(file):
+                news = True
                 if kept := wanted(batch):
                     yield kept
                 if batch[-1].time.ToNanoseconds() >= last:
@@ -54,6 +55,8 @@ async def read(
                         yield kept
                 file.close()
                 file = after
+                continue
+            if news:  # more may have been written while that was taken
                 continue
             if not follow or ended or time.time_ns() >= last:
                 return

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinyo_runtime import lastwords
+from tinyo_runtime import consoles, lastwords
 from tinyo_runtime.spawner import protocol
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Keeper:
         message, fds = received
         id = message["id"]
         if message["op"] == "started" and id not in self._client.processes:
-            self._client.hold(id, message["pid"], *[*fds, -1, -1, -1][:4])
+            self._client.hold(id, message["pid"], *consoles.known(fds))
         elif message["op"] == "exited" and id in self._before:
             self._before[id].put_nowait(received)
         else:
@@ -130,11 +130,13 @@ class Keeper:
                 self.end(process)
         before[""].put_nowait(({}, []))  # for whoever opened the connection that was lost
 
-    def adopt(self, process: "Process") -> None:
-        """Hands a process to the spawner that the spawner does not know."""
+    def adopt(self, process: "Process", *, keep: bool = False) -> None:
+        """Hands a process to the spawner that the spawner does not know; or, with `keep`, descriptors of one that it
+        knows, to be kept instead of those that it has."""
         fds = (process.pidfd, process.stdin, process.stdout, process.stderr)
         self._client.send(
-            {"op": "adopt", "id": process.id, "pid": process.pid}, [fd for fd in fds if fd >= 0]
+            {"op": "adopt", "id": process.id, "pid": process.pid, "keep": keep},
+            [fd for fd in fds if fd >= 0],
         )
 
     def end(self, process: "Process") -> None:

@@ -94,7 +94,8 @@ class SpawnClient:
         our_stderr, stderr = os.pipe2(os.O_CLOEXEC)
         theirs, ours = (stdin, stdout, stderr), (our_stdin, our_stdout, our_stderr)
         numbers = range(len(fds), len(fds) + 6)
-        plan |= {"stdio": [*numbers[:3]], "keep": [*numbers[3:]] if keep else []}
+        kept = [*numbers[3:], *plan.get("keep", ())] if keep else []
+        plan |= {"stdio": [plan.get("stdin", numbers[0]), *numbers[1:3]], "keep": kept}
         news = self.news[plan["id"]] = News()
         try:
             self.send({"op": "start", "processes": [plan]}, (*fds, *theirs, *ours))

@@ -35,9 +35,14 @@ def ask(spec: ExecSpec, plan: dict[str, Any], fds: list[int], opened: AsyncExitS
     rows, columns = measured(spec.size)
     plan["terminal"] = {"console": len(fds), "rows": rows, "columns": columns}
     fds.append(theirs.fileno())
+    name_it(plan)
+    return ours
+
+
+def name_it(plan: dict[str, Any]) -> None:
+    """Unless something else says what kind of terminal it is."""
     if not any(entry.startswith("TERM=") for entry in plan["env"]):
         plan["env"].append(DEFAULT_TERM)
-    return ours
 
 
 def take(spawner: SpawnClient, process: Process, console: socket.socket | None) -> Process:

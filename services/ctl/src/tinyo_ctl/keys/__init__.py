@@ -16,6 +16,7 @@ from tinyo_ctl.keys import (
     process,
     security,
     storage,
+    streams,
     userns,
 )
 from tinyo_ctl.keys.kinds import Key
@@ -32,6 +33,7 @@ KEYS: dict[str, Key] = {
     **process.KEYS,
     **security.KEYS,
     **storage.KEYS,
+    **streams.KEYS,
     **userns.KEYS,
 }
 

@@ -8,9 +8,27 @@ from collections.abc import Callable, Iterator
 
 from tinyo.v1.container_pb2 import ContainerSpec
 
-from tinyo_node.checks import devices, health, limits, log, network, policy, process, security, storage, userns
+from tinyo_node.checks import (
+    devices,
+    health,
+    limits,
+    log,
+    network,
+    policy,
+    process,
+    security,
+    storage,
+    streams,
+    userns,
+)
 
-FILL: tuple[Callable[[ContainerSpec], None], ...] = (devices.fill, health.fill, policy.fill, process.fill)
+FILL: tuple[Callable[[ContainerSpec], None], ...] = (
+    devices.fill,
+    health.fill,
+    policy.fill,
+    process.fill,
+    streams.fill,
+)
 CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     devices.check,
     health.check,
@@ -21,6 +39,7 @@ CHECK: tuple[Callable[[ContainerSpec], Iterator[tuple[str, str]]], ...] = (
     process.check,
     security.check,
     storage.check,
+    streams.check,
     userns.check,
 )
 

@@ -34,6 +34,8 @@ class Start:
     opened: list[int]
     #: What the container's state says of it, by field.
     said: dict[str, Any]
+    #: What is done once it has started. Raises TinyoError; whoever does has ended it.
+    after: list[Callable[[], None]]
 
     def hand(self, fd: int) -> int:
         """Gives a descriptor to the spawner, and closes it then; its place among them."""
@@ -55,10 +57,11 @@ def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
         process,
         seccomp,
         storage,
+        streams,
         userns,
     )
 
-    first = (process.part, limits.part, pausing.part)
+    first = (process.part, limits.part, pausing.part, streams.part)
     mapped = (devices.part, network.part, storage.mounts, userns.part)
     return (*first, *mapped, apparmor.part, capabilities.part, seccomp.part, health.part)
 
@@ -79,12 +82,23 @@ async def completed(
     """The plan is complete inside; with a `spec` of its own it is for a further process of the container. Gives what
     the container's state is to say besides."""
     start = Start(
-        containers, container, spec or container.config.spec, plan, fds, resources, spec is not None, [], {}
+        containers,
+        container,
+        spec or container.config.spec,
+        plan,
+        fds,
+        resources,
+        spec is not None,
+        [],
+        {},
+        [],
     )
     try:
         for part in PARTS:
             await part(start)
         yield start.said
+        for do in start.after:
+            do()
     finally:
         for fd in start.opened:
             os.close(fd)

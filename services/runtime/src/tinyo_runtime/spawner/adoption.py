@@ -22,8 +22,8 @@ def report(spawner: "Spawner") -> None:
 
 def adopt(spawner: "Spawner", message: protocol.Message, fds: list[int]) -> None:
     """Takes over a process of a spawner that died: pidfd and pipes come from the runtime; or makes a user namespace.
-    One that is ours already stays ours, with its end: the runtime only lost the connection. ProtocolError when the
-    message says anything else."""
+    One that is ours already stays ours, with its end: the runtime only lost the connection, or wants us to `keep` these
+    descriptors instead of those that we have. ProtocolError when the message says anything else."""
     if message.get("op") == "userns":
         userns.answer(spawner, message)
         return
@@ -31,6 +31,10 @@ def adopt(spawner: "Spawner", message: protocol.Message, fds: list[int]) -> None
         raise ProtocolError(f"unknown op {message.get('op')!r}")
     id, pid = str(message["id"]), int(message["pid"])
     if (own := spawner.processes.get(id)) and own.pid == pid:
+        if message.get("keep"):
+            own.kept, former = [os.dup(fd) for fd in fds[1:]], own.kept
+            for fd in former:
+                os.close(fd)
         return
     spawner.forget(id)
     pidfd, *kept = map(os.dup, fds)

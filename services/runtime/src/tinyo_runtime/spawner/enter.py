@@ -13,7 +13,7 @@ import warnings  # noqa: F401 (os.execvpe would import it)
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from tinyo_runtime.spawner import asked, failures, harden, label, mounts, protocol, readonly, reaper, system, userns
+from tinyo_runtime.spawner import asked, failures, harden, label, mounts, protocol, readonly, reaper, system, tty, userns
 from tinyo_runtime.spawner import syscalls as sys
 
 #: The descriptors of the status pipe and of the socket for the plan in the child.
@@ -120,7 +120,7 @@ def execute(plan: Plan) -> None:
 CONTAINER: tuple[Step, ...] = (
     reaper.keep, join_cgroups, asked.raise_limits, join_network, label.choose_apparmor_profile, userns.map_layers,
     mount_root, mount_system, userns.give_devices, asked.set_sysctls, mount_own, leave_the_host, userns.enter_userns,
-    take_stdio, drop_privileges, enter_cwd, reaper.execute, execute,
+    tty.open_terminal, take_stdio, tty.take_terminal, drop_privileges, enter_cwd, reaper.execute, execute,
 )  # fmt: skip
 
 

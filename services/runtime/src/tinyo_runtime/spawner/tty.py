@@ -1,8 +1,8 @@
-"""A terminal for a further process in a container: one of the container's own devpts, never one of the host's.
+"""A terminal for a process in a container: one of the container's own devpts, never one of the host's.
 
 Its master is opened where only the kernel makes files, and goes to the runtime over the socket `console` of the plan; its
 slave comes from the master itself (ioctl_tty(2), TIOCGPTPEER), because whatever a path leads to is the container's to
-choose (CVE-2025-52565). Two steps of `joining`, before and after the one that takes 0, 1 and 2.
+choose (CVE-2025-52565). Two steps, before and after the one that takes 0, 1 and 2.
 """
 
 import ctypes
