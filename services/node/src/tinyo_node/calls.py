@@ -2,6 +2,7 @@
 
 from tinyo_node.archiverelay import ArchiveRelay
 from tinyo_node.copyrelay import CopyRelay
+from tinyo_node.doctorrelay import DoctorRelay
 from tinyo_node.following import Following
 from tinyo_node.imagerelay import ImageRelay
 from tinyo_node.lifecycle import Lifecycle
@@ -12,6 +13,15 @@ from tinyo_node.volumerelay import VolumeRelay
 
 
 class Calls(
-    Following, Lifecycle, Limiting, Relay, StatsRelay, ImageRelay, ArchiveRelay, VolumeRelay, CopyRelay
+    Following,
+    Lifecycle,
+    Limiting,
+    Relay,
+    StatsRelay,
+    ImageRelay,
+    ArchiveRelay,
+    VolumeRelay,
+    CopyRelay,
+    DoctorRelay,
 ):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

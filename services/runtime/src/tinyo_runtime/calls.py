@@ -11,6 +11,7 @@ from tinyo_runtime import execs, logreader, stats, updating
 from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.copycalls import CopyCalls
+from tinyo_runtime.doctorcalls import DoctorCalls
 from tinyo_runtime.errors import Context
 from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
@@ -21,7 +22,13 @@ VERSION = Version(program="0.1.0", contract="v1.0", features=[])
 
 
 class Calls(
-    ImageCalls, ArchiveCalls, PushCalls, VolumeCalls, CopyCalls, runtime_pb2_grpc.RuntimeServiceServicer
+    ImageCalls,
+    ArchiveCalls,
+    PushCalls,
+    VolumeCalls,
+    CopyCalls,
+    DoctorCalls,
+    runtime_pb2_grpc.RuntimeServiceServicer,
 ):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
 
