@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tinyo_runtime
 
 from tests.support.instance import PATIENCE, PROGRAMS, Instance
 
@@ -24,6 +27,47 @@ nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy d
 sysctl -qw net.ipv4.conf.all.route_localnet=1
 exec "$2" doctor -o json
 """
+
+
+SOURCE = Path(tinyo_runtime.__file__).parent
+#: What is written at the end of modules of the runtime: these defences are then none.
+GONE = {
+    "spawner/harden.py": """
+DEFAULT_CAPABILITIES = int(Path("/proc/self/status").read_text().split("CapPrm:")[1].split()[0], 16)
+guarded = prctl
+def prctl(option, *args):
+    if option != PR_SET_NO_NEW_PRIVS:
+        guarded(option, *args)
+def seccomp(program):
+    pass
+def be_killable():
+    pass
+""",
+    "spawner/system.py": """
+MASKED, READ_ONLY = {}, {}
+""",
+    "network/clusters.py": """
+RULES = RULES.replace(" drop", " accept")
+""",
+}
+#: Attacks that each of them kept off.
+SUCCEED = {
+    "have the host run a program (core_pattern)",
+    "read the kernel's log (dmesg)",
+    "mount a file system",
+    "make a user namespace, and be root in it",
+    "open a file system to mount (fsopen)",
+    "enter another namespace (setns)",
+    "watch the kernel (perf_event_open)",
+    "hold the kernel in a page fault (userfaultfd)",
+    "open a file of the host by its inode (shocker)",
+    "set the host's clock",
+    "send and read raw frames (AF_PACKET)",
+    "send with a source that is not its own",
+    "become root by a setuid program, as nobody",
+    "reach a container of another cluster",
+    "take another address",
+}
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +173,51 @@ def test_doors_that_stand_open_and_what_belongs_to_nobody_are_told(instance: Ins
     assert found["leftover cgroups"]["why"] == f"{root}/ghost: no container has them"
     assert found["leftover folders"]["remedy"] == f"rm -r {folder}"
     assert done.returncode == 1
+
+
+def test_every_attack_is_held(instance: Instance) -> None:
+    done = instance.cli("doctor", "--attack", "-o", "json", check=False)
+    tried = list(map(json.loads, done.stdout.splitlines()))
+    assert [row for row in tried if row["result"] == "NOT held"] == []
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {row["attack"] for row in tried if row["result"] == "held"} >= SUCCEED
+    assert all(row["why"] for row in tried if row["result"] == "not possible here")
+    assert len(tried) > 40
+    nothing_left(instance)
+
+
+def test_attacks_succeed_where_defences_are_gone(tmp_path: Path) -> None:
+    """Without system calls, capabilities, paths and clusters being guarded; what other defences hold is still held."""
+    weak = tmp_path / "weak"
+    shutil.copytree(SOURCE, weak / SOURCE.name)
+    for name, text in GONE.items():
+        with (weak / SOURCE.name / name).open("a") as module:
+            module.write(text)
+    with Instance(PYTHONPATH=str(weak)) as instance:
+        done = instance.cli("doctor", "--attack", "-o", "json", check=False)
+        results = {row["attack"]: row["result"] for row in map(json.loads, done.stdout.splitlines())}
+        assert {name for name in SUCCEED if results.get(name) != "NOT held"} == set(), done.stderr
+        assert done.returncode == 1
+        assert results["climb out by chroot"] == results["find a file of the host by .."] == "held"
+        nothing_left(instance)
+
+
+def test_who_is_interrupted_leaves_nothing(instance: Instance) -> None:
+    command = [str(PROGRAMS / "tinyo"), "doctor", "--attack"]
+    with subprocess.Popen(command, env=instance.environment, stdout=subprocess.PIPE) as attacking:
+        assert attacking.stdout
+        attacking.stdout.readline(), attacking.stdout.readline()  # it began
+        second = instance.cli("doctor", "--attack", check=False)
+        assert second.returncode == 1 and "another `tinyo doctor --attack` runs" in second.stderr
+        attacking.send_signal(signal.SIGINT)
+        attacking.stdout.read()
+        assert attacking.wait(PATIENCE) == 130
+    nothing_left(instance)
+
+
+def nothing_left(instance: Instance) -> None:
+    """Neither containers nor images nor files."""
+    assert instance.cli("image", "ls", "-o", "name").stdout == ""
+    assert not (instance.run / "doctor").exists()
+    containers = instance.state / "containers"
+    assert not containers.exists() or os.listdir(containers) == []

@@ -38,6 +38,10 @@ WIDTH = 24
 
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 0 when nothing is off that should be on, else 1."""
+    if options.attack:
+        from tinyo_ctl import attacking
+
+        return attacking.attack(options.host, options.output)
     wrong = 0
     for finding in findings(options.host):
         wrong += finding.state == OFF and not finding.optional
