@@ -20,6 +20,7 @@ from tinyo.node.v1 import node_pb2 as pb
 from tinyo.node.v1 import node_pb2_grpc
 from tinyo.node.v1 import verbs_pb2 as verbs
 from tinyo.v1 import container_pb2 as v1
+from tinyo.v1.diagnosis_pb2 import Finding
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
 from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, PullProgress
@@ -63,6 +64,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.gate.set()
         self.entries: list[LogEntry] = []
         self.archive = b""
+        self.diagnosis: list[Finding] = []
         #: A part of an archive has come.
         self.heard = threading.Event()
         self.details = ImageDetails()
@@ -373,6 +375,11 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.note(next(requests), context)
         self.archive = b"".join(request.data for request in requests)
         return pb.CopyInResponse()
+
+    def Diagnose(self, request: pb.DiagnoseRequest, context: Any) -> Iterator[pb.DiagnoseResponse]:
+        self.note(request, context)
+        for finding in self.diagnosis:
+            yield pb.DiagnoseResponse(finding=finding)
 
 
 def differ(one: Message, other: Message, field: str) -> bool:

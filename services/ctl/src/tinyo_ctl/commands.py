@@ -635,6 +635,18 @@ COMMANDS = (
         ],
     ),
     Command(
+        ("doctor",),
+        "show which defences and needs of this machine are on, off or impossible",
+        "doctor:doctor",
+        "  tinyo doctor                          exit code 1 when something is off that should be on\n"
+        "  tinyo doctor --attack                 tries to break out of containers made for that\n"
+        "  tinyo doctor -o json | jq 'select(.state == \"off\")'    for programs: an object a line",
+        [
+            flag("--attack", action="store_true", help="attack this machine from inside of containers"),
+            flag("-o", "--output", choices=("json",), help="how (default: for people)"),
+        ],
+    ),
+    Command(
         ("version",),
         "show versions",
         "daemons:version",

@@ -3,6 +3,7 @@
 from tinyo_node.archiverelay import ArchiveRelay
 from tinyo_node.attachrelay import AttachRelay
 from tinyo_node.copyrelay import CopyRelay
+from tinyo_node.doctorrelay import DoctorRelay
 from tinyo_node.following import Following
 from tinyo_node.imagerelay import ImageRelay
 from tinyo_node.lifecycle import Lifecycle
@@ -25,5 +26,6 @@ class Calls(
     CopyRelay,
     AttachRelay,
     Verbs,
+    DoctorRelay,
 ):
     """Looking at what is, stopping and starting, and what is passed on to the runtime."""

@@ -11,6 +11,7 @@ from tinyo_runtime import attaching, execs, logreader, stats, updating
 from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.copycalls import CopyCalls
+from tinyo_runtime.doctorcalls import DoctorCalls
 from tinyo_runtime.errors import Context
 from tinyo_runtime.imagecalls import ImageCalls
 from tinyo_runtime.images import ImageStore
@@ -28,6 +29,7 @@ class Calls(
     VolumeCalls,
     CopyCalls,
     VerbCalls,
+    DoctorCalls,
     runtime_pb2_grpc.RuntimeServiceServicer,
 ):
     """Each call in the words of the contract; the work is done by the modules beside this one."""
