@@ -13,7 +13,7 @@ import warnings  # noqa: F401 (os.execvpe would import it)
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from tinyo_runtime.spawner import asked, failures, harden, label, mounts, protocol, readonly, reaper, system, tty, userns
+from tinyo_runtime.spawner import failures, further, harden, mounts, protocol, system
 from tinyo_runtime.spawner import syscalls as sys
 
 #: The descriptors of the status pipe and of the socket for the plan in the child.
@@ -88,7 +88,6 @@ def leave_the_host(plan: Plan) -> None:
     sys.pivot_root(".", ".")
     sys.detach(".")
     os.chdir("/")
-    readonly.close(plan.message)
 
 
 def take_stdio(plan: Plan) -> None:
@@ -118,9 +117,10 @@ def execute(plan: Plan) -> None:
 
 
 CONTAINER: tuple[Step, ...] = (
-    reaper.keep, join_cgroups, asked.raise_limits, join_network, label.choose_apparmor_profile, userns.map_layers,
-    mount_root, mount_system, userns.give_devices, asked.set_sysctls, mount_own, leave_the_host, userns.enter_userns,
-    tty.open_terminal, take_stdio, tty.take_terminal, drop_privileges, enter_cwd, reaper.execute, execute,
+    further.keep_reaper, join_cgroups, further.raise_limits, join_network, further.choose_apparmor_profile,
+    further.map_layers, mount_root, mount_system, further.give_devices, further.set_sysctls, mount_own, leave_the_host,
+    further.close_root, further.enter_userns, further.open_terminal, take_stdio, further.take_terminal, drop_privileges,
+    enter_cwd, further.execute_reaper, execute,
 )  # fmt: skip
 
 

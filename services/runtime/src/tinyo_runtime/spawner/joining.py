@@ -2,7 +2,7 @@
 
 import os
 
-from tinyo_runtime.spawner import asked, label, protocol, tty, userns
+from tinyo_runtime.spawner import further, protocol
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.enter import (
     Plan,
@@ -26,9 +26,8 @@ def join_container(plan: Plan) -> None:
 
 
 JOIN: tuple[Step, ...] = (
-    join_cgroups, asked.raise_limits, label.choose_apparmor_profile, join_container, userns.enter_userns,
-    tty.open_terminal, take_stdio,
-    tty.take_terminal, drop_privileges, enter_cwd, execute,
+    join_cgroups, further.raise_limits, further.choose_apparmor_profile, join_container, further.enter_userns,
+    further.open_terminal, take_stdio, further.take_terminal, drop_privileges, enter_cwd, execute,
 )  # fmt: skip
 
 
