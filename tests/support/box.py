@@ -6,6 +6,7 @@ import inspect
 import os
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -83,7 +84,16 @@ class Box:
         return {"id": id, "argv": list(argv), "env": ["PATH=/bin"], "cwd": "/", "user": "", **container}
 
     async def start(self, id: str, *argv: str, **more: Any) -> Process:
-        return await self.client.start(self.plan(id, *argv, **more), [self.netns], keep=True)
+        return await self.begin(self.plan(id, *argv, **more), [self.netns], keep=True)
+
+    async def begin(self, plan: protocol.Message, fds: list[int], *, keep: bool) -> Process:
+        """Starts what a plan says, in which `seccomp` may be the program itself."""
+        with contextlib.ExitStack() as opened:
+            if isinstance(program := plan.get("seccomp"), bytes):
+                file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+                file.write(program)
+                plan, fds = plan | {"seccomp": len(fds)}, [*fds, file.fileno()]
+            return await self.client.start(plan, fds, keep=keep)
 
     async def run(self, script: str, **more: Any) -> tuple[ExitStatus, str]:
         """Exit and output (both streams) of a shell script in a container of its own."""
@@ -108,11 +118,11 @@ class Box:
                 mounts.append((folder, len(fds), True))
                 fds.append(fd)
             plan = self.plan(id, *python(inside, *arguments, program=program), mounts=mounts, **more)
-            return await self.client.start(plan, fds, keep=True)
+            return await self.begin(plan, fds, keep=True)
 
     async def join(self, container: Process, id: str, *argv: str, **more: Any) -> Process:
         """Starts a further process in a container."""
-        return await self.client.start(self.joining(id, *argv) | more, [container.pidfd], keep=False)
+        return await self.begin(self.joining(id, *argv) | more, [container.pidfd], keep=False)
 
     async def end(self, process: Process) -> None:
         """Ends a process, and forgets it."""

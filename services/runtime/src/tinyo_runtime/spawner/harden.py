@@ -3,7 +3,6 @@
 A container would run without any of this, and somebody in it would own the host.
 """
 
-import binascii
 import ctypes
 import errno
 import os
@@ -13,10 +12,13 @@ import struct
 import sys as python
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.spawner import asked, users
 from tinyo_runtime.spawner import syscalls as sys
+
+if TYPE_CHECKING:
+    from tinyo_runtime.spawner.enter import Plan
 
 #: The default capabilities of podman (containers-common): chown, dac_override, fowner, fsetid, kill,
 #: setgid, setuid, setpcap, net_bind_service, sys_chroot, setfcap.
@@ -52,6 +54,8 @@ KEY_CALLS = {
 X32 = 1 << 30  # a bit in the numbers of x86-64's third way; nobody else has it
 BPF_LOAD, BPF_AND, BPF_JEQ, BPF_JGT, BPF_JGE, BPF_RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x06
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1, 4
+#: Bytes of the largest program that the kernel takes (BPF_MAXINSNS); of a larger one it must see that it is.
+MAX_PROGRAM = 4096 * 8
 SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x00050000
 
 
@@ -98,10 +102,17 @@ def be_killable() -> None:
         os.close(fd)
 
 
+def read_program(plan: "Plan") -> None:
+    """The system calls that it may make, while the descriptor of that program is there."""
+    place = plan.message.get("seccomp")
+    if place is not None:
+        plan.message["seccomp"] = os.pread(plan.fds[place], MAX_PROGRAM + 8, 0)
+
+
 def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> None:
     """User, groups and all five capability sets, in the order in which each still may be changed; and the system calls.
 
-    The plan says `capabilities`, as bits; `new_privileges`; `seccomp`, a program of bpf(4) in base64, None for none.
+    The plan says `capabilities`, as bits; `new_privileges`; `seccomp`, a program of bpf(4) that was read, None for none.
     Without them it is the default ones, no new ones, and a program that refuses keys(7).
     """
     uid, groups, home = users.lookup(user, plan.get("groups", ()))
@@ -123,9 +134,9 @@ def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> 
     capset(final | gains * CAP_SYS_ADMIN)
     if not gains:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
-    program: str | None = plan.get("seccomp", "")
+    program: bytes | None = plan["seccomp"] if "seccomp" in plan else without_keys()
     if program is not None:
-        seccomp(binascii.a2b_base64(program) if program else without_keys())
+        seccomp(program)
     if gains:
         capset(final)
     env.setdefault("HOME", home)

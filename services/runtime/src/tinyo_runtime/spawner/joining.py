@@ -2,7 +2,7 @@
 
 import os
 
-from tinyo_runtime.spawner import further, protocol
+from tinyo_runtime.spawner import further, harden, protocol
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.enter import (
     Plan,
@@ -27,7 +27,7 @@ def join_container(plan: Plan) -> None:
 
 JOIN: tuple[Step, ...] = (
     join_cgroups, further.raise_limits, further.choose_apparmor_profile, join_container, further.enter_userns,
-    further.open_terminal, take_stdio, further.take_terminal, drop_privileges, enter_cwd, execute,
+    further.open_terminal, harden.read_program, take_stdio, further.take_terminal, drop_privileges, enter_cwd, execute,
 )  # fmt: skip
 
 
