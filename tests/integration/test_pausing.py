@@ -94,6 +94,16 @@ def run(cgroups: Cgroups, command: list[str]) -> None:
                         assert stat(process) == before, "no time passes"
                     wait(process, "R", command)
                 assert (thread(process) / "cgroup").read_text() == was
+                # Somebody wants it paused, whoever is killed meanwhile.
+                assert not pausing.is_held(cgroups, "one")
+                for _ in range(2):
+                    await pausing.hold(cgroups, "one", "web")
+                pausing.end_all(cgroups, ["one"])
+                wait(process, "DS", command)
+                assert pausing.is_held(cgroups, "one")
+                await pausing.release(cgroups, "one")
+                wait(process, "R", command)
+                assert not pausing.is_held(cgroups, "one")
                 # Whoever paused it was killed.
                 await next(pausing._freezers(cgroups, "one")).stop()
                 wait(process, "DS", command)

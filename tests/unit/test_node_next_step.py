@@ -9,7 +9,7 @@ from tinyo_node.lifecycle import start, stop
 from tinyo_node.limiting import update
 from tinyo_node.policies import delay, in_a_row
 from tinyo_node.reconcile import Step, create, next_step, pull, reflect, remove_stale
-from tinyo_node.restarting import again, end, plan, revive, wait, wait_of, waits
+from tinyo_node.restarting import again, end, plan, renew, revive, wait, wait_of, waits
 
 PENDING, PULLING, CREATED, RUNNING = v1.PHASE_PENDING, v1.PHASE_PULLING, v1.PHASE_CREATED, v1.PHASE_RUNNING
 STOPPING, EXITED, FAILED = v1.PHASE_STOPPING, v1.PHASE_EXITED, v1.PHASE_FAILED
@@ -32,6 +32,17 @@ def desired(
 def limited(container: v1.Container) -> v1.Container:
     container.spec.resources.pids = 7
     return container
+
+
+def anew(container: v1.Container, of: int) -> v1.Container:
+    """One whose process of that time is to be followed by another."""
+    container.restart_of.FromSeconds(of)
+    return container
+
+
+def paused(state: rt.ContainerState) -> rt.ContainerState:
+    state.paused = True
+    return state
 
 
 ON_FAILURE, ALWAYS = policy.RESTART_KIND_ON_FAILURE, policy.RESTART_KIND_ALWAYS
@@ -104,6 +115,16 @@ def state(phase: int, *, id: str = "new", started: int = 0, finished: int = 0) -
         (desired(STOPPING, started=1, want=HALT), [state(STOPPING, started=1)], stop),
         (desired(EXITED, started=1, finished=2, want=HALT), [state(EXITED, started=1, finished=2)], None),
         (desired(PENDING, want=HALT, digest=""), [], None),
+        # another process in place of the one that was started at 1
+        (anew(desired(RUNNING, started=1), 1), [state(RUNNING, started=1)], stop),
+        (anew(desired(STOPPING, started=1), 1), [state(STOPPING, started=1)], stop),
+        (anew(desired(EXITED, started=1, finished=2), 1), [state(EXITED, started=1, finished=2)], renew),
+        (anew(desired(PENDING, started=1, finished=2), 1), [state(EXITED, started=1, finished=2)], start),
+        (anew(desired(RUNNING, started=3), 1), [state(RUNNING, started=3)], None),
+        (anew(desired(EXITED, started=3, finished=4), 1), [state(EXITED, started=3, finished=4)], None),
+        (anew(desired(EXITED, started=1, finished=2, want=HALT), 1), [state(EXITED, started=1, finished=2)], None),
+        # pauses are told
+        (desired(RUNNING, started=1), [paused(state(RUNNING, started=1))], reflect),
         # other limits, whether it runs or not
         (limited(desired(RUNNING, started=1)), [state(RUNNING, started=1)], update),
         (limited(desired(EXITED, started=1, finished=2)), [state(EXITED, started=1, finished=2)], update),
