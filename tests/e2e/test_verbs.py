@@ -422,6 +422,26 @@ def test_top_shows_who_is_in_it_harmlessly(client: Client, instance: Instance, i
     process.communicate(timeout=PATIENCE)
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ln -sf /proc/1/environ /etc/passwd",  # as /proc/kmsg, which is nobody else's once we read it
+        "rm -f /etc/passwd; mkfifo /etc/passwd",
+        "rm -f /etc/passwd; mkdir /etc/passwd",
+        "ln -sf /proc/1/root/etc/passwd /etc/passwd",
+        "ln -sf /etc/passwd /etc/passwd",
+        "head -c 3000000 /dev/urandom >/etc/passwd",
+        "echo 'a:x:0:0::/:' >/etc/passwd; echo 'b:x:\u0663:' >>/etc/passwd",
+    ],
+)
+def test_top_reads_nothing_but_files_of_the_container(client: Client, image: str, script: str) -> None:
+    """It may be anything: what would block whoever reads it, or belongs to the host."""
+    client.up(spec(image, "web", f"{script}; echo ready; read line", env={"A": "\nevil:x:0:\n"}))
+    says(client, "web", b"ready")
+    (shell,) = top(client, "web")
+    assert (shell.uid, shell.user) == (0, "a" if "a:x" in script else "")
+
+
 def test_top_counts_ids_as_the_container_does(client: Client, image: str) -> None:
     client.up(spec(image, "web", userns=USER_NAMESPACE_ON))
     (shell,) = top(client, "web")

@@ -97,7 +97,7 @@ def restart(options: argparse.Namespace) -> int:
 
 def rename(options: argparse.Namespace) -> int:
     """`tinyo rename`: refused when its Statefile would bring up another one under the name before."""
-    with node(options.host) as calls:
+    with goes_on("change of name"), node(options.host) as calls:
         container = calls.Get(node_pb2.GetRequest(name=options.name)).container
         if options.new == container.spec.name:
             raise Failure(f"{safe(options.new)!r} is its name already")

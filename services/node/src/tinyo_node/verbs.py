@@ -38,8 +38,8 @@ class Verbs(Reaching):
             message = f"there is no signal {number}: they go from 1 to {LAST_SIGNAL}"
             invalid = grpc.StatusCode.INVALID_ARGUMENT
             raise TinyoError(invalid, "INVALID_SPEC", message, violations={"signal": message})
-        containers = living(find_all(self.state, request.cluster, request.names))
         await self.reached()
+        containers = living(find_all(self.state, request.cluster, request.names))
         answer = await asyncio.shield(self._kill(containers, number, request.correlation_id))
         unheard = [one.spec.name for one in containers if one.id in answer.unheard]
         return pb.KillResponse(containers=containers, unheard=unheard)
@@ -67,8 +67,8 @@ class Verbs(Reaching):
         return answer
 
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
-        containers = living(find_all(self.state, request.cluster, request.names))
         await self.reached()
+        containers = living(find_all(self.state, request.cluster, request.names))
         for container in containers:
             container.correlation_id = request.correlation_id
         answer = await self.runtime.Pause(rt.PauseRequest(ids=[one.id for one in containers]))
@@ -76,8 +76,8 @@ class Verbs(Reaching):
         return pb.PauseResponse(containers=containers)
 
     async def Unpause(self, request: pb.UnpauseRequest, context: Context) -> pb.UnpauseResponse:
-        containers = living(find_all(self.state, request.cluster, request.names))
         await self.reached()
+        containers = living(find_all(self.state, request.cluster, request.names))
         for container in containers:
             container.correlation_id = request.correlation_id
         answer = await self.runtime.Unpause(rt.UnpauseRequest(ids=[one.id for one in containers]))
