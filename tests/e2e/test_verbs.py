@@ -10,7 +10,9 @@ import grpc
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.node.v1 import verbs_pb2 as verbs
+from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.runtime.v1.record_pb2 import BootRecord
+from tinyo.runtime.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
 from tinyo.v1 import policy_pb2 as policy
@@ -218,6 +220,16 @@ def test_whoever_ends_a_paused_container_lets_it_go_on(
     exit = client.until("web", ev.EVENT_REASON_EXITED, after).exit
     assert exit.code == (137 if command == "kill web" else 7)
     assert not client.get("web").status.paused
+
+
+def test_a_paused_container_is_deleted_at_once(client: Client, instance: Instance, image: str) -> None:
+    """The node asks it to stop before; whoever else talks to a runtime need not."""
+    (web,) = client.up(spec(image, "web"))
+    instance.cli("pause", "web")
+    with grpc.insecure_channel(instance.socket("tinyo-runtime")) as channel:
+        request = rt.DeleteRequest(ids=[web.id])
+        (result,) = RuntimeServiceStub(channel).Delete(request, timeout=20).results
+    assert not result.HasField("error") and not Path(f"/proc/{web.status.pid}").exists()
 
 
 def test_programs_that_run_in_it_are_paused_with_it(client: Client, instance: Instance, image: str) -> None:
