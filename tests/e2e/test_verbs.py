@@ -272,6 +272,17 @@ def test_restart_gives_another_process_and_counts_anew(
     assert client.get("web").status.phase == RUNNING
 
 
+def test_who_is_started_while_it_still_ends_runs_again(client: Client, image: str) -> None:
+    (web,) = client.up(spec(image, "web", "trap 'echo bye' TERM; echo ready; while :; do sleep 0.05; done"))
+    says(client, "web", b"ready")
+    stop = client.node.Stop.future(pb.StopRequest(names=["web"], grace_ms=500), timeout=PATIENCE)
+    says(client, "web", b"bye")
+    (again,) = client.node.Start(pb.StartRequest(names=["web"]), timeout=PATIENCE).containers
+    stop.result()
+    assert again.status.phase == RUNNING and again.status.pid != web.status.pid
+    client.node.Kill(verbs.KillRequest(names=["web"]), timeout=PATIENCE)
+
+
 def test_restart_ends_the_wait_of_a_restart_policy(client: Client, instance: Instance, image: str) -> None:
     client.apply(spec(image, "loops", "test -e /once || { touch /once; exit 1; }; read line", restart=ALWAYS))
     client.until("loops", ev.EVENT_REASON_EXITED)

@@ -40,6 +40,11 @@ class Lifecycle:
                 continue
             container.desired = v1.DESIRED_STATE_RUNNING
             container.correlation_id = request.correlation_id
+            if status.phase in (
+                v1.PHASE_RUNNING,
+                v1.PHASE_STOPPING,
+            ):  # the process that ends is followed by another
+                container.restart_of.CopyFrom(status.started_at)
             status.phase = v1.PHASE_PENDING
             status.ClearField("error")
             policies.forget(container.status)
