@@ -192,11 +192,11 @@ def test_a_score(statefile: Statefile, client: Client, score: int) -> None:
     assert not PRIVILEGED or (code and b"ermission denied" in errors)
 
 
-@pytest.mark.parametrize("userns", ["false", "true"])
-def test_a_reaper(statefile: Statefile, client: Client, userns: str) -> None:
+@pytest.mark.parametrize(("userns", "user"), [("false", "root"), ("false", "nobody"), ("true", "nobody")])
+def test_a_reaper(statefile: Statefile, client: Client, userns: str, user: str) -> None:
     """It is the first process, has nothing of the host, takes orphans and ends as the command does."""
     script = "(sleep 0.01 & exec true); " + LOYAL.format("TERM")
-    statefile.up(f'init: true\nuserns: {userns}\ncommand: [sh, -c, "{script}"]')
+    statefile.up(f'init: true\nuser: {user}\nuserns: {userns}\ncommand: [sh, -c, "{script}"]')
     ready(client)
     container = client.get("web")
     assert Path(f"/proc/{container.status.pid}/cmdline").read_bytes().startswith(b"init\0--\0sh\0-c\0")
