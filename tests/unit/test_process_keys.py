@@ -1,5 +1,8 @@
 """The keys of a container's process: what can be written, what it means, and what a node takes."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from tinyo_node.cluster import State
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.images.image import ImageConfig
 from tinyo_runtime.options import arguments
-from tinyo_runtime.stopping import signal_number
+from tinyo_runtime.stopping import catches, signal_number
 
 
 def spec(folder: Path, text: str) -> ContainerSpec:
@@ -210,6 +213,29 @@ def test_nothing_to_execute_is_told() -> None:
 )
 def test_signals(name: str, number: int) -> None:
     assert signal_number(name) == number
+
+
+WAITING = {
+    "signal.sigwait({signal.SIGTERM})": True,  # as tini and dumb-init
+    "os.read(0, 1)": False,
+    "signal.signal(signal.SIGTERM, print); os.read(0, 1)": True,
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.read(0, 1)": True,  # as catatonit
+}
+
+
+@pytest.mark.parametrize("how", WAITING)
+def test_who_gets_a_signal_as_the_first_process(how: str) -> None:
+    program = f"import os, signal; os.write(1, b'.'); {how}"
+    with subprocess.Popen(
+        [sys.executable, "-ISc", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.read(1)
+        state = Path(f"/proc/{process.pid}/stat")
+        while state.read_text().rpartition(")")[2].split()[0] != "S":  # it waits
+            continue
+        assert catches(process.pid, signal.SIGTERM) == WAITING[how]
+        process.kill()
+    assert not catches(process.pid, signal.SIGTERM), "nor does one that has ended"
 
 
 FILE = b"\xef\xbb\xbf# a comment\r\nA=1\r\n\n  B= two 'quoted' # not a comment \nFROM_OUTSIDE\nNOT_THERE\nC=\nD=a=b\n   #\n"

@@ -77,7 +77,9 @@ def truth(text: str) -> bool:
 
 
 NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
-GRACE = flag("-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: 10)")
+GRACE = flag(
+    "-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: stop_grace, 10)"
+)
 #: Each is named as its key in a Statefile.
 LIMITS = [
     flag("--memory", metavar="SIZE", help="bytes, as in 512m"),

@@ -1,6 +1,7 @@
 """How a process is asked to end before it is made to."""
 
 import asyncio
+import os
 import re
 import signal
 from pathlib import Path
@@ -13,6 +14,8 @@ from tinyo_runtime import pausing
 if TYPE_CHECKING:
     from tinyo_runtime.containers import Container, Containers
 
+#: The number of rt_sigtimedwait(2).
+SIGTIMEDWAIT = {"x86_64": "128", "aarch64": "137"}[os.uname().machine]
 #: A number; a name; SIGRTMIN+0 to SIGRTMIN+30, or SIGRTMAX-0 to SIGRTMAX-30.
 SIGNAL = re.compile(
     r"([0-9]|[1-5][0-9]|6[0-4])|(?:SIG)?(?:RT(MIN|MAX)((?<=MIN)\+(?:[12]?[0-9]|30)|(?<=MAX)-(?:[12]?[0-9]|30))?|([A-Z0-9]+))"
@@ -50,11 +53,21 @@ def signal_number(name: str) -> int:
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal, or waits for it (sigwait(3), signalfd(2)). The first process of a
-    pid namespace gets no other (pid_namespaces(7)), so there is no point in sending it and waiting."""
+    """Whether a process has a handler for a signal, or has it blocked to read it, or waits for it. The first process of
+    a pid namespace gets no other (pid_namespaces(7)), so there is no point in sending it and waiting."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        return masked(pid, number) or waits(pid) or masked(pid, number)  # it may go to and fro meanwhile
     except (FileNotFoundError, ProcessLookupError):
         return False
-    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith(("SigBlk:", "SigCgt:")))
-    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks.values())
+
+
+def masked(pid: int, number: int) -> bool:
+    """Whether a signal is caught or blocked."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigBlk:", "SigCgt:"))]
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
+def waits(pid: int) -> bool:
+    """Whether a process is in sigwait(3), as tini and dumb-init are: what it waits for does not look blocked then."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] == SIGTIMEDWAIT

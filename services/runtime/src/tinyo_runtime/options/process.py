@@ -1,4 +1,4 @@
-"""What a spec asks of a container's processes besides their command: docs/processes.md."""
+"""What a spec asks of a container's processes besides their command: docs/statefile.md."""
 
 import os
 
