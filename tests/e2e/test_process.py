@@ -114,6 +114,8 @@ def test_groups(statefile: Statefile, client: Client) -> None:
         assert sorted(map(int, groups.split()[1:])) == [10, 50, 63, 1001, 1234]
     told = statefile.up("groups: [audio, nobodys]\ncommand: sleep 1000", "special", check=False)
     assert "web.yml:2:17: the image knows no group 'nobodys': write its number" in told
+    told = statefile.up("groups: 70000\nuserns: true\ncommand: sleep 1000", check=False)
+    assert "web.yml:2:9: the user of the image or a group of theirs has no id in the container's user" in told
 
 
 def test_limits_of_processes(statefile: Statefile, client: Client) -> None:

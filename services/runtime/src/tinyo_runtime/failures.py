@@ -175,7 +175,7 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
         return TinyoError(FAILED, "START_FAILED", message, what, "workdir")
     if refused := wish(error, spec):
         return TinyoError(FAILED, "START_FAILED", refused[0], what, refused[1])
-    if error.step == "drop_privileges" and error.about == spec.user:
+    if error.step == "drop_privileges" and error.about and error.about == spec.user:
         message = f"the image knows no user or group {spec.user!r}"
         return TinyoError(FAILED, "START_FAILED", message, what, "user")
     if error.step == "drop_privileges" and error.errno == errno.EINVAL and not error.about:
@@ -183,5 +183,6 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
             f"the user {spec.user or 'of the image'} or a group of theirs has no id in the container's user namespace, "
             "which has those from 0 to 65535: choose another, or say `userns: false`"
         )
-        return TinyoError(FAILED, "START_FAILED", message, what, "user" if spec.user else "")
+        field = "groups" if spec.groups else "user" if spec.user else ""
+        return TinyoError(FAILED, "START_FAILED", message, what, field)
     return TinyoError(grpc.StatusCode.INTERNAL, "START_FAILED", message, what)
