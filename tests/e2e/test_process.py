@@ -48,8 +48,12 @@ class Statefile:
     def up(self, text: str, image: str = "alpine", check: bool = True) -> str:
         """Applies lines of a Statefile; what was printed."""
         self.path.write_text(f"container: {self.images[image]}\n{text}\n")
-        done = self.instance.cli("+", str(self.path), check=check)
-        return done.stdout + done.stderr
+        done = self.instance.cli("+", str(self.path), check=False)
+        told = done.stdout + done.stderr
+        if "cannot have a user namespace" in told:
+            pytest.skip(told.strip())
+        assert not check or done.returncode == 0, told
+        return told
 
 
 @pytest.mark.parametrize(
