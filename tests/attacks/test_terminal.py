@@ -1,4 +1,4 @@
-"""Attacks on whoever runs `exec -t`: what is found where terminals are made is not the kernel's but somebody's.
+"""Attacks on whoever runs `exec -t`, or a container with `tty: true`: what is found where terminals are made is not the kernel's but somebody's.
 
 An image cannot put anything there, because devpts covers it; what is mounted there can be anything.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tinyo.v1.container_pb2 import ExitStatus
-from tinyo_runtime import terminals
+from tinyo_runtime import consoles, terminals
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.failures import SpawnError
 from tinyo_runtime.spawnclient import Process
@@ -33,17 +33,32 @@ def terminal() -> Iterator[tuple[int, str]]:
     os.close(slave)
 
 
-async def start(box: Box, *mounts: tuple[str, str]) -> Process:
-    """A container with (source, target) mounted."""
+async def start(
+    box: Box, *mounts: tuple[str, str], console: int = -1, argv: tuple[str, ...] = ("cat",)
+) -> Process:
+    """A container with (source, target) mounted; with `console`, where its terminal is to be sent."""
     fds, listed = [box.netns], []
     for source, target in mounts:
         listed.append((target, len(fds), os.path.isdir(source)))
         fds.append(syscalls.open_tree(syscalls.AT_FDCWD, source))
+    plan = box.plan("t" if console >= 0 else "c", *argv, mounts=listed)
+    if console >= 0:
+        plan["terminal"] = {"console": len(fds), "rows": 24, "columns": 80}
     try:
-        return await box.client.start(box.plan("c", "cat", mounts=listed), fds, keep=True)
+        return await box.client.start(plan, [*fds, *([console] if console >= 0 else [])], keep=True)
     finally:
         for fd in fds[1:]:
             os.close(fd)
+
+
+async def refused(box: Box, *mounts: tuple[str, str]) -> SpawnError:
+    """Why a container with these mounts gets no terminal; nobody was sent one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs, pytest.raises(SpawnError) as caught:
+            await asyncio.wait_for(start(box, *mounts, console=theirs.fileno()), 20)
+        assert protocol.receive(ours) is None
+    return caught.value
 
 
 async def join(box: Box, container: Process, *argv: str) -> tuple[Process, int]:
@@ -72,7 +87,9 @@ def test_the_multiplexer_is_not_what_was_mounted_over_it(box: InBox, terminal: t
         container = await start(box, (slave, PTMX))
         with pytest.raises(SpawnError) as caught:
             await join(box, container, "echo", "attacked")
-        assert (caught.value.step, caught.value.errno) == ("open_terminal", errno.EXDEV)
+        own = await refused(box, (slave, PTMX))
+        for found in (caught.value, own):
+            assert (found.step, found.errno) == ("open_terminal", errno.EXDEV)
         with pytest.raises(BlockingIOError):
             os.read(master, 100)
         assert await by_path(box, container) == Exit(0, 0)
@@ -89,7 +106,9 @@ def test_terminals_do_not_come_from_another_devpts(box: InBox) -> None:
         before = os.listdir("/dev/pts")
         with pytest.raises(SpawnError) as caught:
             await join(box, container, "true")
-        assert (caught.value.step, caught.value.errno) == ("open_terminal", errno.EXDEV)
+        own = await refused(box, (PTMX, PTMX))
+        for found in (caught.value, own):
+            assert (found.step, found.errno) == ("open_terminal", errno.EXDEV)
         assert os.listdir("/dev/pts") == before
         assert await by_path(box, container) == Exit(0, 0), "the attack is one"
 
@@ -116,11 +135,12 @@ def test_a_folder_in_the_place_of_devpts_is_refused(
             os.mknod(folder / "ptmx", 0o20666, os.makedev(5, 2))
 
     async def check(box: Box) -> None:
-        container = await start(box, (str(folder), "/dev/pts"), (slave, "/dev/pts/host"))
+        mounts = ((str(folder), "/dev/pts"), (slave, "/dev/pts/host"))
+        container = await start(box, *mounts)
         with pytest.raises(SpawnError) as caught:
             await asyncio.wait_for(join(box, container, "echo", "attacked"), 20)
-        found = caught.value
-        assert (found.step, found.errno, found.about) == ("open_terminal", errno.ENODEV, "/dev/pts")
+        for found in (caught.value, await refused(box, *mounts)):
+            assert (found.step, found.errno, found.about) == ("open_terminal", errno.ENODEV, "/dev/pts")
         if kind == "link":
             assert await by_path(box, container) == Exit(0, 0)
             assert os.read(master, 100) == b"attacked\r\n", "the attack is one"
@@ -140,5 +160,67 @@ def test_a_spawner_that_knows_no_terminals_is_told_as_such(box: InBox) -> None:
             with pytest.raises(TinyoError, match="the spawner that runs is of a version without terminals"):
                 terminals.take(box.client, process, ours)
         assert await asyncio.wait_for(process.exited, 20) == Exit(137, 9)
+
+    box(check)
+
+
+def test_nothing_of_the_way_of_its_terminal_stays_in_a_container(box: InBox) -> None:
+    """Neither the socket that it was sent over nor the master: whoever has that reads what is typed for others, and can
+    make a terminal hang up."""
+
+    async def check(box: Box) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        script = "for fd in /proc/1/fd/*; do readlink $fd; done; echo end; cat"
+        with ours:
+            with theirs:
+                await start(box, console=theirs.fileno(), argv=("sh", "-c", script))
+            received = protocol.receive(ours)
+            assert received
+            (master,) = received[1]
+            assert protocol.receive(ours) is None, "nobody has the other end any more"
+        said = b""
+        while not said.endswith(b"end\r\n"):
+            said += await asyncio.to_thread(os.read, master, 1000)
+        os.close(master)
+        assert set(said.split()) == {b"/dev/pts/0", b"end"}
+
+    box(check)
+
+
+def test_a_terminal_that_nobody_has_hangs_up(box: InBox) -> None:
+    """That is why it is kept by the spawner; see tests/e2e/test_attach.py for what comes of that."""
+
+    async def check(box: Box) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                process = await start(box, console=theirs.fileno())
+            received = protocol.receive(ours)
+            assert received
+        os.close(received[1][0])
+        assert await asyncio.wait_for(process.exited, 20) == Exit(0, 0), "cat reads the end"
+
+    box(check)
+
+
+def test_a_terminal_is_there_for_a_runtime_that_was_killed_before_it_took_it(box: InBox) -> None:
+    """It stays in the socket that the spawner keeps: looking into that takes nothing out of it."""
+
+    async def check(box: Box) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                process = await start(box, console=theirs.fileno(), argv=("sh", "-c", "read x; exit 3"))
+            pipes = [os.dup(fd) for fd in (process.pidfd, process.stdin, process.stdout, process.stderr)]
+            for _ in range(2):
+                first = consoles.peek(ours.fileno())
+                assert os.isatty(first)
+                os.close(first)
+            pidfd, stdin, stdout, stderr = consoles.known([*pipes, os.dup(ours.fileno())])
+        assert (os.isatty(stdin), os.isatty(stdout), stderr) == (True, True, -1)
+        os.write(stdin, b"\n")
+        assert await asyncio.wait_for(process.exited, 20) == Exit(3, 0)
+        for fd in (pidfd, stdin, stdout):
+            os.close(fd)
 
     box(check)
