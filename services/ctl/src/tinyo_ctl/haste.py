@@ -8,7 +8,12 @@ from typing import NoReturn
 
 def begin() -> None:
     """Before anything large is imported. grpc brings asyncio, and that brings ssl, which no unix socket needs and
-    asyncio does without; and there is no garbage yet that would be worth looking for."""
+    asyncio does without; and there is no garbage yet that would be worth looking for. Whoever started us without a standard
+    input has none to send: what is opened next must not become it."""
+    try:
+        os.fstat(0)
+    except OSError:
+        os.open(os.devnull, os.O_RDONLY)
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     gc.set_threshold(100_000)
 

@@ -27,7 +27,7 @@ def take(spawner: "SpawnClient", id: str, console: int) -> None:
     process = spawner.processes[id]
     if (master := peek(console)) < 0:
         spawner.keeper.end(process)
-        raise failures.old_spawner()
+        raise failures.old_spawner("`tty`", "tty")
     for fd in (process.stdin, process.stdout, process.stderr):
         os.close(fd)
     process.stdin, process.stdout, process.stderr = os.dup(master), master, -1

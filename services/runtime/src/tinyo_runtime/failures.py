@@ -34,12 +34,11 @@ def not_running(name: str, field: str = "") -> TinyoError:
     return TinyoError(FAILED, "CONTAINER_NOT_RUNNING", message, {"name": name}, field)
 
 
-def old_spawner() -> TinyoError:
+def old_spawner(option: str = "-t", field: str = "") -> TinyoError:
     """SPAWNER_TOO_OLD: it was started by an earlier version, and lives as long as its containers."""
-    message = (
-        "the spawner that runs is of a version without terminals: leave out -t, or stop all containers once"
-    )
-    return TinyoError(FAILED, "SPAWNER_TOO_OLD", message)
+    why = "the spawner that runs is of a version without terminals"
+    message = f"{why}: leave out {option}, or stop all containers once"
+    return TinyoError(FAILED, "SPAWNER_TOO_OLD", message, field=field)
 
 
 def paused(name: str) -> TinyoError:
@@ -168,8 +167,9 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     reason = f"{os.strerror(error.errno)}: {error.about}" if error.errno else error.about
     message = f"the container could not {error.step.replace('_', ' ')}: {reason}"
     if error.step == "open_terminal":
-        message = f"no terminal can be opened in the container: {reason}; leave out -t, or mount nothing at /dev/pts"
-        return TinyoError(FAILED, "START_FAILED", message, what)
+        what_for, field = ("`tty`", "tty") if spec.tty else ("-t", "")
+        message = f"no terminal can be opened in the container: {reason}; leave out {what_for}, or mount nothing at /dev/pts"
+        return TinyoError(FAILED, "START_FAILED", message, what, field)
     if error.step == "enter_cwd" and spec.workdir:
         message = f"the working directory {spec.workdir!r} cannot be entered: {os.strerror(error.errno)}"
         return TinyoError(FAILED, "START_FAILED", message, what, "workdir")
