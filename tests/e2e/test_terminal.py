@@ -18,6 +18,9 @@ from tests.support.client import PATIENCE, Client
 from tests.support.instance import PROGRAMS, Instance
 from tests.support.seat import SILENT, Seat
 
+#: What goes on when its client has left.
+LEFT = "trap '' HUP; echo begun; until [ -e /gone ]; do :; done; head -c 300000 /dev/zero; tty >/over"
+
 #: A first process that waits for whoever is left behind.
 REAPER = "trap exit TERM; sleep 10000 & wait"
 
@@ -82,6 +85,24 @@ def test_ctrl_c_is_the_programs(seat: Seat) -> None:
     seat.type("\x03echo =$?=\n")
     seat.until("=130=")
     assert seat.process.poll() is None
+
+
+def test_who_leaves_with_keys_lets_it_go_on(instance: Instance, client: Client) -> None:
+    """Also a program that then writes more than anybody holds. Without such keys they are the program's."""
+    seat = Seat(instance, "exec", "-it", "--detach-keys", "ctrl-p,ctrl-q", "web", "--", "sh", "-c", LEFT)
+    seat.until("begun")
+    seat.type("\x10\x11")
+    seat.until("detached: the program goes on, and what it writes is lost")
+    assert seat.end() == 0
+    code, out, _ = client.run("web", "sh", "-c", "touch /gone; until [ -s /over ]; do :; done; cat /over")
+    assert (code, out) == (0, b"/dev/pts/0\n")
+    seat = Seat(
+        instance, "exec", "-it", "web", "--", "sh", "-c", "stty raw -echo; echo raw; head -c 2 | od -An -tx1"
+    )
+    seat.until("raw")
+    seat.type("\x10\x11")
+    seat.until("10 11")
+    assert seat.end() == 0
 
 
 def test_the_exit_code_comes_through(seat: Seat) -> None:

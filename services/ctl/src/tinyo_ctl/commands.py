@@ -172,6 +172,13 @@ COMMANDS = (
         [
             flag("-i", "--interactive", action="store_true", help="send standard input, as is always done"),
             flag("-t", "--tty", action="store_true", help="give it a terminal: the one on standard input"),
+            flag(
+                "--detach-keys",
+                type=detach_keys,
+                default="",
+                metavar="KEYS",
+                help="with -t: leave it with these, as in ctrl-p,ctrl-q, and let it go on (default: none)",
+            ),
             flag("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable to add"),
             flag("-w", "--workdir", default="", metavar="PATH", help="working directory"),
             flag("-u", "--user", default="", metavar="USER", help="user, or user:group"),

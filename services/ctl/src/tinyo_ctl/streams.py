@@ -86,6 +86,7 @@ class Line:
                 data, self.detached = self._keys.passed(data)
                 yield ExecInput(stdin=data)
                 if self.detached:
+                    yield ExecInput(leave=True)
                     self.hang_up()
                     return
             else:
@@ -114,7 +115,7 @@ def execute(options: argparse.Namespace) -> int:
         raise UsageError("say what to run: tinyo exec NAME -- COMMAND")
     env = dict(variable.partition("=")[::2] for variable in options.env)
     spec = ExecSpec(command=command, env=env, workdir=options.workdir, user=options.user)
-    line = Line()
+    line = Line(keys=options.detach_keys if options.tty else b"")
     with node(options.host) as calls, terminal.lent(line.said) if options.tty else nullcontext() as size:
         if size:
             spec.tty = True
@@ -122,4 +123,7 @@ def execute(options: argparse.Namespace) -> int:
         line.hear(signal.SIGINT)
         start = api.ExecRequest(start=api.ExecStart(name=options.name, exec=spec))
         requests = chain([start], (api.ExecRequest(input=one) for one in line.inputs()))
-        return shown((answer.output for answer in calls.Exec(requests)), lent=options.tty)
+        code = shown((answer.output for answer in calls.Exec(requests)), lent=options.tty)
+    if line.detached:
+        print("\ndetached: the program goes on, and what it writes is lost", file=sys.stderr)
+    return 0 if line.detached else code

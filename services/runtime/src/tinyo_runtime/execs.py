@@ -19,6 +19,8 @@ from tinyo_runtime.spawnclient import Process
 
 CHUNK = 32 * 1024
 _numbers = itertools.count(1)
+#: Programs that were left to themselves.
+_left = set[asyncio.Future[None]]()
 
 
 async def run(
@@ -36,24 +38,48 @@ async def run(
     tasks = [
         asyncio.ensure_future(drain(process.stdout, lambda data: ExecOutput(stdout=data), output, ended)),
         asyncio.ensure_future(drain(process.stderr, lambda data: ExecOutput(stderr=data), output)),
-        asyncio.ensure_future(feed(process, requests)),
+        asyncio.ensure_future(feed(process, requests, output)),
     ]
+    left = False
     try:
         for _ in ("stdout", "stderr"):
             while data := await output.get():
+                if left := not data.WhichOneof("output"):
+                    return
                 yield data
         yield ExecOutput(exit=await asyncio.shield(process.exited))
     finally:
         # Shielded: a client that has its answer may be gone before we are through.
-        await asyncio.shield(asyncio.ensure_future(end(containers, process, tasks)))
+        ending = asyncio.ensure_future(end(containers, process, tasks, output if left else None))
+        if left:
+            _left.add(ending)
+            ending.add_done_callback(_left.discard)
+        else:
+            await asyncio.shield(ending)
 
 
-async def end(containers: Containers, process: Process, tasks: Sequence[asyncio.Future[None]]) -> None:
-    """Whatever still goes on ends, and then the descriptors are closed."""
+async def end(
+    containers: Containers,
+    process: Process,
+    tasks: Sequence[asyncio.Future[None]],
+    output: asyncio.Queue[ExecOutput | None] | None = None,
+) -> None:
+    """Whatever still goes on ends, and then the descriptors are closed; with `output` not before the program has ended,
+    to which nobody listens any more."""
+    reading = asyncio.ensure_future(lose(output)) if output else None
+    if reading:
+        await asyncio.shield(process.exited)
+        reading.cancel()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     containers.spawner.keeper.end(process)
+
+
+async def lose(output: asyncio.Queue[ExecOutput | None]) -> None:
+    """Takes what comes, so that the program does not wait for us."""
+    while True:
+        await output.get()
 
 
 async def started(containers: Containers, request: ExecStart) -> Process:
@@ -133,8 +159,11 @@ async def drain(
             return
 
 
-async def feed(process: Process, requests: AsyncIterator[ExecRequest]) -> None:
-    """Passes input and signals on. A program that no longer reads its input is no error."""
+async def feed(
+    process: Process, requests: AsyncIterator[ExecRequest], output: asyncio.Queue[ExecOutput | None]
+) -> None:
+    """Passes input and signals on, until the client has no more or leaves, which is an empty output. A program that no longer
+    reads its input is no error."""
     os.set_blocking(process.stdin, False)
     async for request in requests:
         match request.input.WhichOneof("input"):
@@ -147,6 +176,9 @@ async def feed(process: Process, requests: AsyncIterator[ExecRequest]) -> None:
             case "end_of_input":
                 await write(process, terminals.end_of_file(process))
                 close_input(process)
+            case "leave":
+                await output.put(ExecOutput())
+                return
     close_input(process)
 
 
