@@ -13,6 +13,7 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.attach_pb2 import AttachSpec
 from tinyo.v1.stdin_pb2 import STANDARD_INPUT_CLOSED, STANDARD_INPUT_ONCE
 from tinyo.v1.stream_pb2 import ExecInput
+from tinyo.v1.userns_pb2 import USER_NAMESPACE_OFF, USER_NAMESPACE_ON
 
 from tests.support import images
 from tests.support.client import PATIENCE, Client
@@ -219,3 +220,39 @@ def test_only_what_runs_can_be_attached_to(instance: Instance, client: Client, i
         done = instance.cli("attach", name, check=False)
         assert done.returncode == 1 and why in done.stderr and done.stderr.count("\n") == 1
     client.down("c")
+
+
+def test_who_reads_slowly_holds_nobody_up_and_misses_nothing(
+    instance: Instance, client: Client, image: str
+) -> None:
+    """Far more than pipes and connections hold; the log has it all, and is what clients read."""
+    script = "read go; head -c 12000000 /dev/zero; echo; echo over >/over; read go"
+    client.up(sh(image, script))
+    slow = tinyo(instance, "attach", "c")
+    assert slow.stdin and slow.stdout
+    slow.stdin.write(b"go\n")
+    slow.stdin.flush()
+    code, _, _ = client.run("c", "sh", "-c", "until [ -s /over ]; do :; done")
+    assert code == 0
+    assert len(slow.stdout.read(12000001)) == 12000001
+    slow.stdin.write(b"go\n")
+    slow.stdin.flush()
+    assert slow.wait(PATIENCE) == 0
+    client.down("c")
+
+
+def test_a_user_and_a_user_namespace_have_terminals_too(
+    instance: Instance, client: Client, image: str
+) -> None:
+    """Each is the user's, who can open it again by name."""
+    script = "tty; stat -c %u:%g /dev/pts/0; echo again >/dev/pts/0; echo more >/dev/tty; id -u"
+    for user, userns in (
+        ("33:44", USER_NAMESPACE_ON),
+        ("", USER_NAMESPACE_ON),
+        ("33:44", USER_NAMESPACE_OFF),
+    ):
+        client.apply(sh(image, script, tty=True, user=user, userns=userns))
+        code, out = attached(client)
+        uid = user.partition(":")[0] or "0"
+        assert (code, out.decode().split()) == (0, f"/dev/pts/0 {uid}:5 again more {uid}".split())
+        client.down("c")
