@@ -5,8 +5,10 @@ import select
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
+import grpc
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
@@ -95,11 +97,23 @@ def test_a_terminal_survives_restarts(restarted: tuple[Instance, Client], image:
     (spawner,) = instance.spawners()
     os.kill(spawner, signal.SIGKILL)
     echoed(instance, client, "three")
+    joined(client)
     instance.kill("tinyo-runtime")
     instance.start("tinyo-runtime")
     echoed(instance, client, "four")
     assert client.get("c").status.pid == before.status.pid
     client.down("c")
+
+
+def joined(client: Client) -> None:
+    """Returns when a spawner is there that knows `c`: only then it has the terminal, too."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            assert client.run("c", "true") == (0, b"", b"")
+            return
+        except grpc.RpcError:
+            assert time.monotonic() < deadline
 
 
 def echoed(instance: Instance, client: Client, word: str) -> None:

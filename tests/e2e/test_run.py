@@ -1,5 +1,6 @@
 """`tinyo run`: one container, here and now, with the streams and the exit code of who runs it."""
 
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from tests.support import images
 from tests.support.client import PATIENCE, Client
 from tests.support.instance import PROGRAMS, Instance
 from tests.support.seat import Seat
+from tests.support.slow import slow
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +152,9 @@ def test_who_does_not_care_is_left_at_the_third_ctrl_c(
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == b"no\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE) == 130
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert err.startswith(b"interrupted: stubborn goes on")
     assert names(client) == ["stubborn"]
     client.node.Stop(pb.StopRequest(names=["stubborn"]), timeout=PATIENCE)
     client.until("stubborn", ev.EVENT_REASON_REMOVED)
@@ -165,3 +169,18 @@ def test_rm_holds_when_we_are_killed(instance: Instance, client: Client, image: 
     process.wait()
     client.until("left", ev.EVENT_REASON_REMOVED)
     assert names(client) == []
+
+
+def test_ctrl_c_before_it_runs_takes_it_back(instance: Instance, client: Client, host: str) -> None:
+    """At once, also when its image is on its way; that is no output of it."""
+    images.busybox_image(host, "new", [images.layer(images.file("new", os.urandom(10000)))])
+    with slow(host) as registry:
+        registry.held = 1000
+        process = begun(instance, "--name", "early", f"{registry.address}/new", "echo", "out")
+        client.until("early", ev.EVENT_REASON_PULLING)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, out) == (130, b"")
+        assert b"interrupted: early is taken back" in err
+        assert names(client) == []
+        registry.go_on()

@@ -43,6 +43,7 @@ def follow(
     calls: NodeServiceStub, container: Container, spec: AttachSpec, *, keys: bytes, proxy: bool
 ) -> int | None:
     """Attaches, until the container has ended, with its exit code; None when the keys to detach were typed."""
+    name = safe(container.spec.name)
     seated = container.spec.tty and not spec.no_stdin and terminal.is_there()
     line = Line(stdin=not spec.no_stdin, keys=keys if seated else b"")
     with terminal.lent(line.said) if seated else nullcontext() as size:
@@ -60,7 +61,9 @@ def follow(
         except grpc.RpcError:
             if not line.detached:
                 raise
-    name = safe(container.spec.name)
+        except KeyboardInterrupt:
+            print(f"interrupted: {name} goes on; `tinyo attach {name}` comes back to it", file=sys.stderr)
+            raise
     print(f"\ndetached: {name} goes on; `tinyo attach {name}` comes back to it", file=sys.stderr)
     return None
 

@@ -28,6 +28,8 @@ Made = TypeVar("Made")
 #: Exit codes as docker has them: TinyO failed; the command cannot be executed; there is none.
 FAILED = 125
 REASONS: Mapping[str, int] = {"COMMAND_NOT_EXECUTABLE": 126, "COMMAND_NOT_FOUND": 127}
+#: Seconds that somebody who pressed Ctrl-C waits for us at most.
+MOMENT = 1.0
 
 
 class RunError(Failure):
@@ -125,7 +127,8 @@ def started(calls: NodeServiceStub, spec: ContainerSpec) -> Container:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is the container's
             container = settled(calls.Apply(request))
     except KeyboardInterrupt:
-        take_away(calls, Container(spec=spec, origin=request.origin))
+        print(f"interrupted: {safe(spec.name)} is taken back", file=sys.stderr)
+        take_away(calls, Container(spec=spec, origin=request.origin), patience=MOMENT)
         raise
     if container.status.HasField("error"):
         error = container.status.error
@@ -158,12 +161,12 @@ def code_of(error: Error) -> int:
     return REASONS.get(error.reason, FAILED)
 
 
-def take_away(calls: NodeServiceStub, container: Container) -> None:
-    """Removes it, if it is still there."""
+def take_away(calls: NodeServiceStub, container: Container, *, patience: float | None = None) -> None:
+    """Removes it, if it is still there; after so many seconds the node goes on with that alone."""
     request = api.RemoveRequest(origin=container.origin, correlation_id=correlation_id(), grace_ms=0)
     try:
-        for _ in calls.Remove(request):
+        for _ in calls.Remove(request, timeout=patience):
             pass
     except grpc.RpcError as error:
-        if error.code() != grpc.StatusCode.NOT_FOUND:
+        if error.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise

@@ -56,7 +56,7 @@ async def read(
                 file.close()
                 file = after
                 continue
-            if news:  # more may have been written while that was taken
+            if news and follow:  # more may have been written while that was taken
                 continue
             if not follow or ended or time.time_ns() >= last:
                 return
