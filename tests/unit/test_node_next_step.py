@@ -5,10 +5,13 @@ from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import health_pb2 as health
 from tinyo.v1 import policy_pb2 as policy
+from tinyo_node import removing
 from tinyo_node.lifecycle import start, stop
 from tinyo_node.limiting import update
 from tinyo_node.policies import delay, in_a_row
 from tinyo_node.reconcile import Step, create, next_step, pull, reflect, remove_stale
+from tinyo_node.removing import take_away
+from tinyo_node.removing import wait as wait_for_clients
 from tinyo_node.restarting import again, end, plan, renew, revive, wait, wait_of, waits
 
 PENDING, PULLING, CREATED, RUNNING = v1.PHASE_PENDING, v1.PHASE_PULLING, v1.PHASE_CREATED, v1.PHASE_RUNNING
@@ -247,3 +250,25 @@ def test_unhealthy_containers(wanted: v1.Container, own: rt.ContainerState, step
 def test_who_never_was_healthy_did_not_run_for_long() -> None:
     assert in_a_row(sick(ended(ALWAYS, restarts=7, ran=1000)).status) == 7
     assert in_a_row(sick(ended(ALWAYS, restarts=7, ran=1000), healthy_before=True).status) == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "want", "over", "expected"),
+    [
+        (RUNNING, RUN, None, None),
+        (EXITED, RUN, None, wait_for_clients),
+        (EXITED, HALT, None, wait_for_clients),
+        (FAILED, RUN, None, wait_for_clients),
+        (EXITED, RUN, False, None),
+        (EXITED, RUN, True, take_away),
+    ],
+)
+def test_one_that_is_not_to_stay_goes_when_nobody_asks_for_it_any_more(
+    phase: int, want: int, over: bool | None, expected: Step | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = desired(phase, started=1, finished=2 * (phase == EXITED), want=want)
+    container.spec.restart.kind = policy.RESTART_KIND_REMOVE
+    monkeypatch.setattr(removing, "_over", {} if over is None else {"new": over})
+    own = state(EXITED if phase == FAILED else phase, started=1, finished=2 * (phase == EXITED))
+    own.config.spec.CopyFrom(container.spec)
+    assert next_step(container, [own]) is expected

@@ -41,7 +41,8 @@ def keep(containers: "Containers", container: "Container", process: Process) -> 
     own, settings = container.config.spec.log, containers.settings
     size = own.max_size_bytes or bytes_of(settings.log_max_size)
     limits = LogLimits(max_size_bytes=size, max_files=own.max_files or int(settings.log_max_files))
-    container.log = LogWriter(process, container.folder / "log", limits)
+    began = container.state.started_at.ToNanoseconds()
+    container.log = LogWriter(process, container.folder / "log", limits, began)
     container.resources.push_async_callback(container.log.finish)
 
 
@@ -61,13 +62,13 @@ def check(size: str, files: str) -> None:
 class LogWriter:
     """Copies both pipes of a process into files until both have ended."""
 
-    def __init__(self, process: Process, path: Path, limits: LogLimits) -> None:
+    def __init__(self, process: Process, path: Path, limits: LogLimits, began: int = 0) -> None:
         self._path, self._limits = path, limits
         self._open = {
             fd: name for fd, name in ((process.stderr, b"stderr"), (process.stdout, b"stdout")) if fd >= 0
         }
-        #: The time of the last entry.
-        self._last = 0
+        #: The time of the last entry; none is before the start of the process, whatever is done to the clock.
+        self._last = began
         #: Bytes that could not be written, and why.
         self._lost, self._why = 0, ""
         self._resuming: asyncio.TimerHandle | None = None

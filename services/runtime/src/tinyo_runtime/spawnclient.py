@@ -95,7 +95,7 @@ class SpawnClient:
         theirs, ours = (stdin, stdout, stderr), (our_stdin, our_stdout, our_stderr)
         numbers = range(len(fds), len(fds) + 6)
         kept = [*numbers[3:], *plan.get("keep", ())] if keep else []
-        plan |= {"stdio": [plan.get("stdin", numbers[0]), *numbers[1:3]], "keep": kept}
+        plan |= {"stdio": [plan.pop("stdin", numbers[0]), *numbers[1:3]], "keep": kept}
         news = self.news[plan["id"]] = News()
         try:
             self.send({"op": "start", "processes": [plan]}, (*fds, *theirs, *ours))
