@@ -22,7 +22,6 @@ from tests.support.client import PATIENCE, Client
 from tests.support.instance import PROGRAMS, Instance
 from tests.support.seat import SILENT, Seat
 
-
 #: Says the size of its terminal when that changes.
 RESIZED = "sh -c \"trap 'stty size; kill \\$!' WINCH; sleep 1000 & echo trapped; wait; wait; echo resized\"\n"
 
