@@ -24,6 +24,7 @@ from tinyo.v1.diagnosis_pb2 import Finding
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import Event, EventReason
 from tinyo.v1.image_pb2 import ExportContent, Image, ImageDetails, ImageUsage, PullProgress
+from tinyo.v1.inspect_pb2 import Inspection
 from tinyo.v1.push_pb2 import PushedImage, PushProgress
 from tinyo.v1.stats_pb2 import ContainerStats
 from tinyo.v1.storage_pb2 import Volume
@@ -72,6 +73,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.uploads: Iterable[PushProgress] = ()
         self.prunable: list[Image] = []
         self.samples: list[list[ContainerStats]] = []
+        #: What the kernel says of containers that run, by name.
+        self.inspections: dict[str, Inspection] = {}
         self.volumes: list[Volume] = []
         self.findings: list[pb.VerifyImagesResponse] = []
         #: How far images are said to be, by reference, until they are there.
@@ -197,6 +200,11 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
         self.note(request, context)
         return pb.GetResponse(container=self.containers[request.name])
+
+    def Inspect(self, request: pb.InspectRequest, context: Any) -> pb.InspectResponse:
+        self.note(request, context)
+        found = self.Get(pb.GetRequest(name=request.name), context).container
+        return pb.InspectResponse(container=found, inspection=self.inspections.get(request.name))
 
     def Stop(self, request: pb.StopRequest, context: Any) -> pb.StopResponse:
         self.note(request, context)

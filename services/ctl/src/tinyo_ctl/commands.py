@@ -355,6 +355,14 @@ COMMANDS = (
         ],
     ),
     Command(
+        ("inspect",),
+        "show all that is known of containers, and what the kernel says of them",
+        "inspecting:inspect",
+        "  tinyo inspect web                     namespaces, capabilities, system calls, limits, mounts\n"
+        "  tinyo inspect -o json web db | jq '.[].inspection.capabilities'      for programs",
+        [NAMES, flag("-o", "--output", choices=("json", "yaml"), help="how (default: for people)")],
+    ),
+    Command(
         ("events",),
         "show what happened",
         "containers:events",

@@ -10,7 +10,7 @@ from tinyo_ctl.commands import COMMANDS
 #: Commands that are followed by names of containers.
 NAMED = (
     *("-", "rm", "logs", "exec", "stop", "start", "restart", "kill", "wait", "pause", "unpause", "rename"),
-    *("top", "port", "update", "stats", "events", "commit"),
+    *("inspect", "top", "port", "update", "stats", "events", "commit"),
 )
 CONTAINERS = "[ -S /run/${TINYO_INSTANCE:-tinyo}/node.sock ] && tinyo ls -a -o name 2>/dev/null"
 

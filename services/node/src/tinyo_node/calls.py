@@ -6,6 +6,7 @@ from tinyo_node.copyrelay import CopyRelay
 from tinyo_node.doctorrelay import DoctorRelay
 from tinyo_node.following import Following
 from tinyo_node.imagerelay import ImageRelay
+from tinyo_node.inspectrelay import InspectRelay
 from tinyo_node.lifecycle import Lifecycle
 from tinyo_node.limiting import Limiting
 from tinyo_node.relay import Relay
@@ -20,6 +21,7 @@ class Calls(
     Limiting,
     Relay,
     StatsRelay,
+    InspectRelay,
     ImageRelay,
     ArchiveRelay,
     VolumeRelay,

@@ -7,7 +7,7 @@ from tinyo.runtime.v1 import runtime_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2_grpc
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_runtime import attaching, execs, logreader, stats, updating
+from tinyo_runtime import attaching, execs, inspecting, logreader, stats, updating
 from tinyo_runtime.archivecalls import ArchiveCalls
 from tinyo_runtime.containers import Containers
 from tinyo_runtime.copycalls import CopyCalls
@@ -60,6 +60,9 @@ class Calls(
         samples = stats.read(self.containers, frozenset(request.ids), request.interval_ms)
         async for sample in samples:
             yield pb.StatsResponse(stats=sample)
+
+    async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
+        return pb.InspectResponse(inspection=await inspecting.inspect(self.containers, request.id))
 
     async def each(self, calls: Iterable[tuple[str, Awaitable[None]]]) -> list[pb.ContainerResult]:
         raise NotImplementedError
