@@ -1,12 +1,16 @@
 """The calls that containers may make are Docker's, save those that differ on purpose."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tinyo_runtime.options import profile
+from tinyo_node.checks import seccomp
+from tinyo_runtime.options import capabilities, filters, profile, profiles
+
+from tests.unit.test_filters import I386, X32, X86_64, answer
 
 #: The package that has Docker's own profile, and where.
 PACKAGE = "golang-github-docker-docker-dev"
@@ -16,15 +20,21 @@ ON_PURPOSE = {"io_uring_enter", "io_uring_register", "io_uring_setup", "socket",
 
 
 @pytest.fixture(scope="module")
-def rules(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Docker's rules without arguments that allow."""
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Docker's profile."""
     folder = tmp_path_factory.mktemp("docker")
     fetched = subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, capture_output=True, text=True)
     if fetched.returncode:
         pytest.skip(f"{PACKAGE} cannot be had: {fetched.stderr.strip()}")
     (package,) = folder.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
-    syscalls = json.loads(Path(folder, JSON).read_text())["syscalls"]
+    return Path(folder, JSON).read_text()
+
+
+@pytest.fixture(scope="module")
+def rules(text: str) -> list[dict[str, Any]]:
+    """Docker's rules without arguments that allow."""
+    syscalls = json.loads(text)["syscalls"]
     return [
         rule
         for rule in syscalls
@@ -45,3 +55,21 @@ def test_the_calls_of_every_container_are_dockers(rules: list[dict[str, Any]]) -
 def test_the_calls_that_need_a_capability_are_dockers(rules: list[dict[str, Any]]) -> None:
     theirs = {rule["includes"]["caps"][0]: set(rule["names"]) for rule in rules if "caps" in rule["includes"]}
     assert theirs == profile.WITH_CAPABILITY
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the entries are those of x86-64")
+@pytest.mark.parametrize("more", [0, 1 << 21, 1 << 19 | 1 << 25])
+def test_dockers_profile_as_somebodys_own_does_the_same(text: str, more: int) -> None:
+    """By every entry, and whatever the capabilities are: they open the same calls in both."""
+    seccomp.profile(text)
+    caps = capabilities.names(0x800405FB | more)
+    theirs, ours = profiles.compiled(text, caps), filters.compiled(caps)
+    on_purpose = {filters.number_of(name) for name in ON_PURPOSE}
+    for entry, keys in ((X86_64, range(248, 251)), (I386, range(286, 289)), (X32, range(248, 251))):
+        differ = {
+            number for number in range(512) if answer(theirs, entry, number) != answer(ours, entry, number)
+        }
+        assert differ - {*keys, 102 if entry == I386 else -1} <= on_purpose, hex(entry)
+    for argument in (0, 1 << 28, 0x20000, 1 << 17 | 17, 8):
+        for number in (56, 135):  # clone, personality
+            assert answer(theirs, X86_64, number, argument) == answer(ours, X86_64, number, argument)

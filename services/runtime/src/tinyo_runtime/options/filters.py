@@ -15,6 +15,8 @@ ARCHITECTURES = {
     "x86_64": (0xC000003E, 0x40000003, 0x4000003E),  # x86-64, i386, x32
     "aarch64": (0xC00000B7, 0x40000028),  # arm64, arm
 }
+#: New calls have one number on all machines from here on (Linux 5.1).
+UNIFIED = 424
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 #: Attributes of a filter: what happens to unknown ways into the kernel; how it is searched, 2 is by a tree.
 _BAD_ARCHITECTURE, _OPTIMIZE, _TREE = 2, 8, 2
@@ -23,15 +25,24 @@ _LOW = 0xFFFFFFFF
 
 _I386, _SOCKETCALL = 0x40000003, 102
 _LOAD, _AND, _JEQ, _JGE, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
-#: What comes before the program of libseccomp. Calls that are newer than the profile are as if the kernel did not
-#: have them, so that C libraries do without (they have one number everywhere; from 512 on are x32's own). And
-#: libseccomp, asked for `socket`, would open socketcall(2) of i386 for every family.
+
+
+def missing_from(newer: int) -> tuple[tuple[int, int, int, int], ...]:
+    """What comes before a program for which calls from that number on are as if the kernel did not have them, so that C
+    libraries do without. They have one number everywhere from UNIFIED on; from 512 on are x32's own."""
+    return (
+        (_LOAD, 0, 0, 0),  # struct seccomp_data: number
+        (_AND, 0, 0, _LOW ^ 1 << 30),  # without x32's bit
+        (_JGE, 0, 2, newer),
+        (_JGE, 1, 0, 512),
+        (_RETURN, 0, 0, ERRNO | errno.ENOSYS),
+    )
+
+
+#: What comes before that of the default profile. libseccomp, asked for `socket`, would open socketcall(2) of i386 for
+#: every family.
 _BEFORE = (
-    (_LOAD, 0, 0, 0),  # struct seccomp_data: number
-    (_AND, 0, 0, _LOW ^ 1 << 30),  # without x32's bit
-    (_JGE, 0, 2, profile.NEWER),
-    (_JGE, 1, 0, 512),
-    (_RETURN, 0, 0, ERRNO | errno.ENOSYS),
+    *missing_from(profile.NEWER),
     (_JEQ, 0, 3, _SOCKETCALL),
     (_LOAD, 0, 0, 4),  # architecture
     (_JEQ, 0, 1, _I386),
@@ -76,7 +87,7 @@ class Rules:
 
     def add(self, action: int, name: str, *compare: Compare) -> None:
         """One more rule; a name that the library does not know stays as all others are. OSError."""
-        number = _library().seccomp_syscall_resolve_name(name.encode())
+        number = number_of(name)
         if number != -1:
             array = (Compare * len(compare))(*compare)
             what = (self._context, action, number, len(compare), array)
@@ -121,7 +132,17 @@ def compiled(capabilities: frozenset[str] = frozenset()) -> bytes:
             rules.add(ALLOW, "personality", Compare(0, EQUAL, value, 0))
         for family in profile.FAMILIES:  # the kernel looks at 32 bits of it, and so do we
             rules.add(ALLOW, "socket", Compare(0, MASKED_EQUAL, _LOW, family))
-        return b"".join(struct.pack("HBBI", *one) for one in _BEFORE) + rules.exported()
+        return packed(_BEFORE) + rules.exported()
+
+
+def packed(program: Iterable[tuple[int, int, int, int]]) -> bytes:
+    """Instructions as the kernel has them (struct sock_filter)."""
+    return b"".join(struct.pack("HBBI", *one) for one in program)
+
+
+def number_of(name: str) -> int:
+    """Of a call on this machine; negative when it has none."""
+    return int(_library().seccomp_syscall_resolve_name(name.encode()))
 
 
 def _check(result: int, what: str) -> None:

@@ -6,7 +6,7 @@ What is wrong with one the node has told; here it only must not do harm.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinyo_runtime.options import filters
@@ -57,10 +57,25 @@ def compiled(text: str, capabilities: frozenset[str]) -> bytes:
                     if compared_in_all > MOST_COMPARISONS or chains[name] > MOST_CHAINS:
                         raise ValueError("it compares too many arguments")
                     rules.add(does, plain(name), *compared)
-        program = rules.exported()
+        program = newer_calls(profile, default) + rules.exported()
     if len(program) > LONGEST * 8:
         raise OSError(f"it makes {len(program) // 8} instructions, and the kernel takes {LONGEST}")
     return program
+
+
+def newer_calls(profile: dict[str, Any], default: int) -> bytes:
+    """Calls that are newer than all that a profile names are as if the kernel did not have them, as with runc, where
+    it would answer them with an error: C libraries do without what is missing, and give up about other errors."""
+    newest = max((filters.number_of(plain(name)) for name in named(profile)), default=0)
+    if newest < filters.UNIFIED or default & ~0xFFFF != filters.ERRNO:
+        return b""
+    return filters.packed(filters.missing_from(newest + 1))
+
+
+def named(profile: dict[str, Any]) -> Iterator[str]:
+    """Every call that it names, whatever becomes of it."""
+    for rule in profile.get("syscalls") or ():
+        yield from rule.get("names") or [rule["name"]]
 
 
 def plain(name: str) -> str:
