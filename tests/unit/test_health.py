@@ -83,6 +83,7 @@ class Image:
 
 
 def of_image(process: Any) -> v1.Health | None:
+    """Its check; another image each time."""
     return own.read(cast(ImageStore, Image(process)), "")
 
 

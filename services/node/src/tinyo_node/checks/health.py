@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from tinyo.v1.container_pb2 import PROTOCOL_TCP, ContainerSpec
+from tinyo.v1.container_pb2 import PROTOCOL_UDP, ContainerSpec
 from tinyo.v1.health_pb2 import HttpCheck
 
 #: Milliseconds; failures in a row.
@@ -37,7 +37,7 @@ def fill(spec: ContainerSpec) -> None:
     health.start_interval_ms = health.start_interval_ms or max(least, min(START_INTERVAL, health.interval_ms))
     if health.HasField("http"):
         health.http.path = health.http.path or "/"
-        published = [port.container_port for port in spec.ports if port.protocol == PROTOCOL_TCP]
+        published = [port.container_port for port in spec.ports if port.protocol != PROTOCOL_UDP]
         otherwise = 443 if health.http.tls else 80
         health.http.port = health.http.port or next(iter(published), otherwise)
 

@@ -1,10 +1,12 @@
 """The check that an image has of its own (HEALTHCHECK of a Dockerfile); whatever it is not, it is none."""
 
 import logging
+from functools import lru_cache
 from typing import Any
 
 from tinyo.v1.health_pb2 import ExecCheck, Health
 
+from tinyo_runtime.health.verdict import complete
 from tinyo_runtime.images import ImageStore
 from tinyo_runtime.images.failures import Malformed
 
@@ -18,23 +20,30 @@ _MOST_BYTES, _MOST_RETRIES, _SHORTEST, _LONGEST = 64 << 10, 1000, 1000, 24 * 3_6
 def read(images: ImageStore, digest: str) -> Health | None:
     """The check of an image that is here; None when it has none, or one that cannot be meant."""
     try:
-        process = images.documents(digest)[1].get("config")
+        return _read(images, digest)
     except (FileNotFoundError, Malformed) as error:  # somebody damaged it: its containers go on, unchecked
         log.warning("the configuration of image %s cannot be read: %s", digest, error)
         return None
+
+
+@lru_cache(1024)
+def _read(images: ImageStore, digest: str) -> Health | None:
+    process = images.documents(digest)[1].get("config")
     said = process.get("Healthcheck") if isinstance(process, dict) else None
     if not isinstance(process, dict) or not isinstance(said, dict):
         return None
     if not (command := _command(said.get("Test"), process)):
         return None
     retries = said.get("Retries")
-    return Health(
-        exec=ExecCheck(command=command),
-        interval_ms=_millis(said.get("Interval")),
-        timeout_ms=_millis(said.get("Timeout")),
-        start_period_ms=_millis(said.get("StartPeriod")),
-        start_interval_ms=_millis(said.get("StartInterval")),
-        retries=min(retries, _MOST_RETRIES) if isinstance(retries, int) and retries > 0 else 0,
+    return complete(
+        Health(
+            exec=ExecCheck(command=command),
+            interval_ms=_millis(said.get("Interval")),
+            timeout_ms=_millis(said.get("Timeout")),
+            start_period_ms=_millis(said.get("StartPeriod")),
+            start_interval_ms=_millis(said.get("StartInterval")),
+            retries=min(retries, _MOST_RETRIES) if isinstance(retries, int) and retries > 0 else 0,
+        )
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 MOST, CHUNK = 1 << 20, 64 << 10
 #: How often processes of a check are looked for that were born while they were killed.
 ROUNDS = 16
+#: Looks for them: a container may have a great many processes.
+_killer = ThreadPoolExecutor(1, "health")
 
 
 class TooMuch(Exception):
@@ -47,7 +50,9 @@ async def run(
         output.read_rest()
         return process.exited.result().code, bytes(output.kept)
     except BaseException:
-        end_session(containers.cgroups.roots[0] / container.config.id, process)
+        process.kill(signal.SIGKILL)
+        cgroup, loop = containers.cgroups.roots[0] / container.config.id, asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(_killer, end_session, cgroup, process.pid))
         raise
     finally:
         output.close()
@@ -98,12 +103,11 @@ class Output:
             self._forget(fd)
 
 
-def end_session(cgroup: Path, process: "Process") -> None:
-    """Kills a program with all that it started, as far as that stayed in its session (setsid(2)). Who left it, as daemons
-    do, belongs to the container from then on, and ends with it."""
-    process.kill(signal.SIGKILL)
+def end_session(cgroup: Path, session: int) -> None:
+    """Kills all that a program started, as far as that stayed in its session (setsid(2)). Who left it, as daemons do,
+    belongs to the container from then on, and ends with it."""
     for _ in range(ROUNDS):
-        if not sum(_kill(pid, process.pid) for pid in _members(cgroup)):
+        if not sum(_kill(pid, session) for pid in _members(cgroup)):
             return
 
 
@@ -116,13 +120,20 @@ def _members(cgroup: Path) -> list[int]:
 
 def _kill(pid: int, session: int) -> bool:
     """Kills a process if it belongs to the session; whether it did and lived."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it has ended
+        if not _belongs(pid, session):
+            return False
         pidfd = os.pidfd_open(pid)
         try:
-            state, _, _, its_session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
-            if int(its_session) == session and state not in "ZX":
+            if _belongs(pid, session):  # it was this one that we opened
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 return True
         finally:
             os.close(pidfd)
     return False
+
+
+def _belongs(pid: int, session: int) -> bool:
+    """Whether a process lives and is of that session (proc_pid_stat(5))."""
+    state, _, _, its_session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+    return int(its_session) == session and state not in ("Z", "X")

@@ -42,7 +42,8 @@ def resume(containers: "Containers", container: "Container") -> None:
     if check := check_of(containers, container):
         if not container.state.HasField("health"):
             container.state.health.state = v1.HEALTH_STATE_STARTING
-        first = random.uniform(0, check.interval_ms / 1000)
+        starting = container.state.health.state == v1.HEALTH_STATE_STARTING
+        first = random.uniform(0, (check.start_interval_ms if starting else check.interval_ms) / 1000)
         begin(containers, container, check, first, container.resources)
 
 
@@ -50,8 +51,7 @@ def check_of(containers: "Containers", container: "Container") -> v1.Health | No
     """What is done: as its spec says, or as its image does."""
     config = container.config
     if not config.spec.HasField("health"):
-        said = own.read(containers.images, config.image_digest)
-        return said and verdict.complete(said)
+        return own.read(containers.images, config.image_digest)
     if config.spec.health.none:
         return None
     check = v1.Health()
