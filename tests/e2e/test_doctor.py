@@ -55,7 +55,7 @@ SUCCEED = {
     "have the host run a program (core_pattern)",
     "read the kernel's log (dmesg)",
     "mount a file system",
-    "make a user namespace, and be root in it",
+    "be root in a new user namespace",
     "open a file system to mount (fsopen)",
     "enter another namespace (setns)",
     "watch the kernel (perf_event_open)",

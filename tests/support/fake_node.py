@@ -66,6 +66,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         self.entries: list[LogEntry] = []
         self.archive = b""
         self.diagnosis: list[Finding] = []
+        self.runtime: Version | None = None
         #: A part of an archive has come.
         self.heard = threading.Event()
         self.details = ImageDetails()
@@ -273,7 +274,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         yield pb.AttachResponse(output=ExecOutput(exit=v1.ExitStatus(code=code)))
 
     def GetVersion(self, request: pb.GetVersionRequest, context: Any) -> pb.GetVersionResponse:
-        return pb.GetVersionResponse(version=Version(program="9.8.7", contract="v1.0"), node_id="abc")
+        version = Version(program="9.8.7", contract="v1.0")
+        return pb.GetVersionResponse(version=version, runtime=self.runtime, node_id="abc")
 
     def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
         image = Image(references=["docker.io/library/alpine:latest"], digest="sha256:" + "ab" * 32)

@@ -33,7 +33,7 @@ ON, OFF, IMPOSSIBLE = (
 )
 WORDS = {ON: "on", OFF: "off", IMPOSSIBLE: "impossible"}
 #: Characters of the names of most rows.
-WIDTH = 24
+WIDTH = 26
 
 
 def doctor(options: argparse.Namespace) -> int:

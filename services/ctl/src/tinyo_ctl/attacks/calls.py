@@ -55,7 +55,7 @@ def call(name: str, *arguments: elf.Argument) -> elf.Call:
 #: By the name of the program: what is tried, the hole, the call.
 TRIED: dict[str, tuple[str, str, elf.Call]] = {
     "user": (
-        "make a user namespace, and be root in it",
+        "be root in a new user namespace",
         "CVE-2022-0185",
         call("unshare", CLONE_NEWUSER),
     ),
@@ -65,7 +65,7 @@ TRIED: dict[str, tuple[str, str, elf.Call]] = {
     "uring": ("set up io_uring", "CVE-2022-29582", call("io_uring_setup", 1, 0)),
     "perf": ("watch the kernel (perf_event_open)", "CVE-2013-2094", call("perf_event_open", 0, 0, -1, -1, 0)),
     "fault": ("hold the kernel in a page fault (userfaultfd)", "", call("userfaultfd", 0)),
-    "key": ("make a key of the kernel (add_key)", "CVE-2016-0728", call("add_key", 0, 0, 0, 0, USER)),
+    "key": ("add a key to the kernel (add_key)", "CVE-2016-0728", call("add_key", 0, 0, 0, 0, USER)),
     "keys": ("find the keys of the host's root (keyctl)", "", call("keyctl", KEYCTL_GET_KEYRING_ID, USER, 0)),
     "handle": ("open a file of the host by its inode (shocker)", "", call("open_by_handle_at", -1, 0, 0)),
     "module": ("load a kernel module", "", call("finit_module", -1, b"", 0)),

@@ -87,7 +87,7 @@ ATTACKS = (
     ),
     Attack("mount a file system", "", script("mount -t tmpfs none /mnt")),
     Attack("uncover what is masked in /proc", "", on("/proc/interrupts", "umount $0")),
-    Attack("make /sys writable", "", script("mount -o remount,rw /sys")),
+    Attack("write to /sys", "", script("mount -o remount,rw /sys")),
     Attack(
         "have the host run a program (release_agent)",
         "CVE-2022-0492",

@@ -101,5 +101,5 @@ ATTACKS = (
     Attack("begin in a descriptor that the host left open", "CVE-2024-21626", first_directory),
     Attack("write on the host by a layer with .. and links", "CVE-2014-6407", layer),
     Attack("take more memory than allowed", "", memory),
-    Attack("make more processes than allowed (fork bomb)", "", fork),
+    Attack("run more processes than allowed (fork bomb)", "", fork),
 )
