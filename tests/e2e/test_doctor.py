@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tinyo_runtime
+from tinyo_runtime.settings import Settings
 
 from tests.support.instance import PATIENCE, PROGRAMS, Instance
 
@@ -148,6 +149,31 @@ def test_what_is_taken_away_is_told(tmp_path: Path) -> None:
     assert found["seccomp"]["remedy"] == "apt install libseccomp2"
     assert "resolve no names" in found["INPUT of others"]["why"]
     assert found["route_localnet"]["state"] == "off"
+
+
+@pytest.mark.parametrize("chain", ["FORWARD", "INPUT"])
+def test_a_firewall_that_accepts_what_comes_from_containers_is_no_fault(chain: str) -> None:
+    """One chain does not speak for the other, although both are in one table, as those of iptables are."""
+    prefix = Settings("t0doctor", "", "").prefix
+    script = f"""
+    set -eu
+    nft add table ip filter
+    for chain in FORWARD:forward INPUT:input; do
+      nft "add chain ip filter ${{chain%:*}} {{ type filter hook ${{chain#*:}} priority 0; policy drop; }}"
+    done
+    nft 'add rule ip filter {chain} iifname "{prefix}*" accept'
+    exec {PROGRAMS}/tinyo doctor -o json
+    """
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script],
+        env={**os.environ, "TINYO_INSTANCE": "t0doctor"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    found = rows(done)
+    assert ("INPUT of others" in off(found)) is (chain == "FORWARD"), done.stderr
+    assert ("accepts" in found["FORWARD of others"]["why"]) is (chain == "FORWARD")
 
 
 def test_doors_that_stand_open_and_what_belongs_to_nobody_are_told(instance: Instance) -> None:

@@ -22,21 +22,21 @@ class DoctorCalls:
         self, request: pb.DiagnoseRequest, context: Context
     ) -> AsyncIterator[pb.DiagnoseResponse]:
         known = ["--ids", ",".join(request.ids)] if request.complete else []
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *PROGRAM, *known, "--", *sys.argv[1:], stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
-        )
-        assert process.stdout and process.stderr
-        try:
-            async for line in process.stdout:
-                yield pb.DiagnoseResponse(finding=Parse(line, Finding()))
-            said = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
-            if code := await process.wait():
-                message = (
-                    f"the process that looks ended with {code}: {said[-1] if said else 'it said nothing'}"
-                )
-                raise TinyoError(grpc.StatusCode.INTERNAL, "START_FAILED", message)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        looking = asyncio.ensure_future(_looked(*known, "--", *sys.argv[1:]))
+        # It goes on to its end when nobody waits any more: what it tries with is taken away then.
+        for line in await asyncio.shield(looking):
+            yield pb.DiagnoseResponse(finding=Parse(line, Finding()))
+
+
+async def _looked(*arguments: str) -> list[bytes]:
+    """The findings, an object of JSON each. Raises TinyoError."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *PROGRAM, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+    )
+    found, errors = await process.communicate()
+    if process.returncode:
+        said = errors.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        message = f"the process that looks ended with {process.returncode}: {said[-1]}"
+        raise TinyoError(grpc.StatusCode.INTERNAL, "START_FAILED", message)
+    return found.splitlines()

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ from tinyo.v1.diagnosis_pb2 import Finding
 from tinyo_runtime.doctor import Check, Machine, cgroups, host, kernel, leftovers, network, off, walls
 from tinyo_runtime.spawner import syscalls
 
+#: By which it may be ended.
+STOP = {signal.SIGTERM, signal.SIGINT}
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("kernel", kernel.release),
     ("system calls", kernel.calls),
@@ -64,9 +67,14 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("tinyo_runtime.doctor needs root: it tries mounts and namespaces")
     ids = None if options.ids is None else frozenset(options.ids.split(",")) - {""}
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # files that are tried with go first
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
     for finding in findings(ids, options.settings):
+        if signal.sigpending() & STOP:
+            sys.exit("interrupted")
         print(MessageToJson(finding, indent=None), flush=True)
 
 

@@ -16,6 +16,11 @@ RULES = {
     "nobody reaches the host's loopback": "ip daddr 127.0.0.0/8 drop",
     "only what is published is reached": "ct status ! dnat drop",
 }
+#: A chain that drops what comes to the host; chains that packets to containers go through, and not those to the host.
+DROPPED = re.compile(r"type filter hook input priority [^;]+; policy drop;")
+FORWARDED = re.compile("forward|docker", re.IGNORECASE)
+#: Tables of the older iptables, which nftables do not show.
+LEGACY = Path("/proc/net/ip_tables_names")
 METADATA = "169.254.169.254 drop"
 
 
@@ -120,23 +125,36 @@ def forward(machine: Machine) -> Iterator[Finding]:
 
 def arriving(machine: Machine) -> Iterator[Finding]:
     """A firewall that drops what comes to the host, as ufw's does, also drops containers' questions for names."""
+    prefix, found = machine.settings.prefix, list(chains())
+    for family, table, chain, text in found:
+        if family not in ("ip", "inet") or not DROPPED.search(text):
+            continue
+        beside = (
+            one for *place, name, one in found if place == [family, table] and not FORWARDED.search(name)
+        )
+        if not re.search(rf'iifname "?{re.escape(prefix)}[*+]', "".join(beside)):
+            what = f"chain {chain} of table {family} {table} drops what comes from containers"
+            nft = f"nft insert rule {family} {table} {chain} iifname '{prefix}*' accept"
+            yield off(f"{what}: they resolve no names", f"ufw allow in on {prefix}+, or {nft}")
+            return
+    if LEGACY.exists() and "filter" in LEGACY.read_text().split():
+        why = "rules of iptables-legacy are loaded, which nothing else can look at"
+        yield off(
+            why,
+            "iptables-legacy -S; move them with iptables-legacy-save | iptables-nft-restore",
+            optional=True,
+        )
+    else:
+        yield on("nobody drops what comes from containers")
+
+
+def chains() -> Iterator[tuple[str, str, str, str]]:
+    """Each chain of nftables: family and name of its table, its name, and what stands in it."""
     from tinyo_runtime.network import foreign
 
-    prefix = machine.settings.prefix
-    base = re.compile(r"type filter hook input priority [^;]+; policy drop;")
-    family = table = chain = ""
-    for line in map(str.strip, foreign.printed("list ruleset", 0).splitlines()):
-        if opened := re.match(r"table (\S+) (\S+) \{", line):
+    family = table = ""
+    for part in re.split(r"^(?=table |\tchain )", foreign.printed("list ruleset", 0), flags=re.MULTILINE):
+        if opened := re.match(r"table (\S+) (\S+) \{", part):
             family, table = opened.groups()
-        elif opened := re.match(r"chain (\S+) \{", line):
-            chain = opened[1]
-        elif base.match(line) and family in ("ip", "inet"):
-            held = foreign.printed(f"list table {family} {table}", 0)
-            if not re.search(rf'iifname "?{re.escape(prefix)}[*+]', held):
-                remedy = f"ufw allow in on {prefix}+, or nft insert rule {family} {table} {chain} iifname '{prefix}*' accept"
-                yield off(
-                    f"chain {chain} of table {family} {table} drops what comes from containers: they resolve no names",
-                    remedy,
-                )
-                return
-    yield on("nobody drops what comes from containers")
+        elif opened := re.match(r"\tchain (\S+) \{", part):
+            yield family, table, opened[1], part
