@@ -6,10 +6,12 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
+from tinyo_runtime.network import Endpoint
 from tinyo_runtime.network.names import files, message, resolvers
 
 from tests.support.lan import HOST, NEIGHBOUR, SILENCE, InLan, Lan, inside, ip, tcp, udp
@@ -59,7 +61,7 @@ def told(said: bytes) -> tuple[int, list[str]]:
     for _ in range(count):
         kind, _, _, length = struct.unpack_from("!HHIH", said, place + 2)
         data = said[place + 12 : place + 12 + length]
-        found.append(socket.inet_ntoa(data) if kind == A else data.decode("latin-1"))
+        found.append(str(ip_address(data)) if kind in (A, AAAA) else data.decode("latin-1"))
         place += 12 + length
     return flags & 0xF, found
 
@@ -143,11 +145,16 @@ def test_containers_of_a_cluster_find_each_other(lan: InLan) -> None:
             )
             for name in ("bank", "bank.bank.internal", "x.shop.internal", "nobody", "bank.internal"):
                 assert await look(lan, name, "web", over=over) == (NXDOMAIN, []), name
-            for kind in (AAAA, TXT):
-                assert await look(lan, "web", "web", kind, over) == (OK, [])
+            assert await look(lan, "web", "db.1", AAAA, over) == (OK, [web.address6])
+            assert await look(lan, "web", "web", TXT, over) == (OK, [])
         reverse = ".".join(reversed(web.address.split("."))) + ".in-addr.arpa"
         assert await look(lan, reverse, "db.1", PTR) == (OK, ["\3web\4shop\10internal\0"])
         assert await look(lan, reverse, "bank", PTR) == (NXDOMAIN, [])
+        reverse = ip_address(web.address6).reverse_pointer
+        assert await look(lan, reverse, "db.1", PTR) == (OK, ["\3web\4shop\10internal\0"])
+        assert await look(lan, reverse.upper(), "bank", PTR) == (NXDOMAIN, [])
+        nobody = ip_address(web.address6) + 1000
+        assert await look(lan, nobody.reverse_pointer, "bank", PTR) == (NXDOMAIN, [])
         await lan.network.release("bank", other)
         del lan.endpoints["bank"], other
         assert await look(lan, "bank", "own") == (NXDOMAIN, [])
@@ -310,8 +317,8 @@ def test_the_files_of_a_container_say_what_is_so(resolv: Path) -> None:
     config.spec.name = "web"
     config.spec.extra_hosts.add(name="db", address="192.0.2.7")
     config.spec.extra_hosts.add(name="host.internal", address="host-gateway")
-    assert files.hosts(config.spec, "10.77.0.1") == (
-        "127.0.0.1\tlocalhost\n::1\tlocalhost\n10.77.0.1\tweb\n192.0.2.7\tdb\n169.254.1.1\thost.internal\n"
+    assert files.hosts(config.spec, Endpoint(-1, "10.77.0.1", "", "fd00::1")) == (
+        "127.0.0.1\tlocalhost\n::1\tlocalhost\n10.77.0.1\tweb\nfd00::1\tweb\n192.0.2.7\tdb\n169.254.1.1\thost.internal\n"
     )
     assert files.resolv_conf(config) == (
         "nameserver 169.254.1.1\nsearch shop.internal corp.example\noptions edns0\n"

@@ -34,6 +34,8 @@ from tests.support.clean import assert_clean, snapshot
 
 #: The host's address on a wire, and the one of its neighbour there (RFC 5737).
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
+#: The same for IPv6 (RFC 3849).
+HOST6, NEIGHBOUR6 = "2001:db8::1", "2001:db8::2"
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 #: Seconds after which somebody who should answer does not, and who should not will not.
 PATIENCE, SILENCE = 10.0, 0.3
@@ -86,15 +88,22 @@ class Lan:
             check=True,
             pass_fds=[self.neighbour],
         )
-        for command in (f"addr add {HOST}/24 dev {self.wire}", f"link set {self.wire} up"):
+        for command in (
+            f"addr add {HOST}/24 dev {self.wire}",
+            f"addr add {HOST6}/64 dev {self.wire} nodad",
+            f"link set {self.wire} up",
+        ):
             ip(command)
         for command in (
             "link set eth0 addrgenmode none up",
             f"addr add {NEIGHBOUR}/24 dev eth0",
             f"route add default via {HOST}",
+            f"addr add {NEIGHBOUR6}/64 dev eth0 nodad",
+            f"route add default via {HOST6}",
         ):
             ip(command, self.neighbour)
         ip(f"route add default via {NEIGHBOUR} metric 4000000000")
+        ip(f"route add default via {NEIGHBOUR6} metric 4000000000")
 
     def make(self, **more: str) -> Network:
         settings = {"instance": self.name, "run": str(self.run), "state": str(self.run), "ready": "0"} | more
@@ -106,6 +115,8 @@ class Lan:
         self.endpoints[name] = endpoint = await self.network.acquire(config)
         await self.network.publish(name, endpoint.address, ports)
         await self.answer(name, endpoint.netns, "0.0.0.0", 80)
+        if endpoint.address6:
+            await self.answer(name, endpoint.netns, "::", 80)
         return endpoint
 
     async def answer(self, name: str, netns: int | None, address: str, port: int) -> list[str]:
@@ -125,9 +136,12 @@ class Lan:
                 came.append(addr[0])
                 self.transport.sendto(f"{name} to {addr[0]}".encode(), addr)
 
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with inside(netns):
-            stream, datagram = socket.socket(type=TCP), socket.socket(type=UDP)
+            stream, datagram = socket.socket(family, TCP), socket.socket(family, UDP)
         for made in (stream, datagram):
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.bind((address, port))
         await self.open.enter_async_context(await asyncio.start_server(tcp, sock=stream))
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Udp, sock=datagram)
@@ -161,7 +175,7 @@ class Lan:
     ) -> Adopted:
         """What the next runtime is told of a container."""
         config = ContainerConfig(cluster=cluster, spec=ContainerSpec(name=name, ports=ports))
-        return Adopted(name, endpoint.address, endpoint.interface, ports, config)
+        return Adopted(name, endpoint.address, endpoint.interface, ports, config, endpoint.address6)
 
     async def heard(self, came: list[str]) -> list[str]:
         """Who came to somebody who answers, after the time in which they would have."""
@@ -169,14 +183,14 @@ class Lan:
         heard, came[:] = came[:], []
         return heard
 
-    def without(self, rule: str) -> None:
+    def without(self, rule: str, family: str = "ip") -> None:
         """Takes a defence away: every rule of the instance's table with this in it."""
         self.network._repair.close()  # which would bring it back
         chain, found = "", 0
-        for line in nft(f"list table ip {self.name}", handles=True).splitlines():
+        for line in nft(f"list table {family} {self.name}", handles=True).splitlines():
             chain = line.split()[1] if line.strip().startswith("chain ") else chain
             if rule in line:
-                nft(f"delete rule ip {self.name} {chain} handle {line.split()[-1]}")
+                nft(f"delete rule {family} {self.name} {chain} handle {line.split()[-1]}")
                 found += 1
         assert found, f"no rule has {rule!r}"
 
@@ -265,3 +279,27 @@ def send(netns: int, source: str, to: str, port: int) -> None:
         checksum = ~((words & 0xFFFF) + (words >> 16)) & 0xFFFF
         header = header[:10] + struct.pack("!H", checksum) + header[12:]
         raw.send(mac * 2 + b"\x08\x00" + header + struct.pack("!HHHH4s", 4444, port, 12, 0, b"evil"))
+
+
+def send6(netns: int, source: str, to: str, payload: bytes, next: int, hops: int = 64) -> None:
+    """The same for a packet of IPv6, with a payload of this protocol whose checksum is put in: UDP or ICMPv6."""
+    with inside(netns):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with raw:
+        raw.bind(("eth0", 0x86DD))
+        mac = raw.getsockname()[4]
+        ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, to)
+        summed = ends + struct.pack("!II", len(payload), next) + payload + b"\0" * (len(payload) % 2)
+        words = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+        while words >> 16:
+            words = (words & 0xFFFF) + (words >> 16)
+        place = 6 if next == socket.IPPROTO_UDP else 2
+        payload = payload[:place] + struct.pack("!H", ~words & 0xFFFF) + payload[place + 2 :]
+        raw.send(
+            mac * 2 + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(payload), next, hops) + ends + payload
+        )
+
+
+def datagram(port: int) -> bytes:
+    """A payload of UDP for `send6`."""
+    return struct.pack("!HHHH4s", 4444, port, 12, 0, b"evil")

@@ -43,7 +43,7 @@ def is_stopped(container: Container) -> bool:
 
 
 HEADING = ("NAME", "STATUS", "SINCE", "ADDRESS", "PORTS", "IMAGE")
-WIDE = ("ID", "PID", "STATEFILE")
+WIDE = ("ID", "PID", "ADDRESS6", "STATEFILE")
 
 
 def row(container: Container) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ def row(container: Container) -> tuple[str, ...]:
 
 def more(container: Container) -> tuple[str, ...]:
     """What a wide table shows besides."""
-    return (container.id, str(container.status.pid or ""), container.origin)
+    return (container.id, str(container.status.pid or ""), container.status.address6, container.origin)
 
 
 def print_data(containers: list[Container], form: str) -> None:

@@ -94,7 +94,7 @@ class Containers:
                 await self.network.publish(spec.name, endpoint.address, spec.ports)
             resources.push_async_callback(self.cgroups.remove, id)
             self.cgroups.make(id)
-            mounts = [*sources.prepare(container.folder, container.config, endpoint.address)] or spec.mounts
+            mounts = [*sources.prepare(container.folder, container.config, endpoint)] or spec.mounts
             with rootfs.opened(mounts) as opened, self.cgroups.opened(id) as joined:
                 fds = [endpoint.netns, *joined, *(fd for _, fd, _ in opened)]
                 plan = process_plan(spec, image) | {"id": id, "hostname": spec.name, "netns": 0}
@@ -106,7 +106,8 @@ class Containers:
                     with failures.explained(plan["argv"][0], spec):
                         process = await self.spawner.start(plan, fds, keep=True)
             container.resources, container.interface = resources.pop_all(), endpoint.interface
-            container.state = ContainerState(config=container.config, address=endpoint.address, **said)
+            addresses: dict[str, Any] = {"address": endpoint.address, "address6": endpoint.address6}
+            container.state = ContainerState(config=container.config, **addresses, **said)
             container.state.started_at.GetCurrentTime()
             self.running(container, process)
 
@@ -124,7 +125,7 @@ class Containers:
             await container.resources.aclose()
         finally:  # whatever could not be given back, this container no longer runs
             container.process, container.interface = None, ""
-            container.state.pid, container.state.address = 0, ""
+            container.state.pid, container.state.address, container.state.address6 = 0, "", ""
             container.state.finished_at.GetCurrentTime()
             container.state.exit.CopyFrom(exit)
             self.spawner.forget(process.id)

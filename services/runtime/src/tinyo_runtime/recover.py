@@ -58,7 +58,8 @@ def adopted(record: BootRecord) -> Adopted:
     """What the network has to know of a container."""
     config = record.state.config
     ports = list(config.spec.ports)
-    return Adopted(config.spec.name, record.state.address, record.interface, ports, config)
+    state, interface = record.state, record.interface
+    return Adopted(config.spec.name, state.address, interface, ports, config, state.address6)
 
 
 def resume(containers: Containers, record: BootRecord) -> None:

@@ -9,9 +9,10 @@ from tinyo.v1.container_pb2 import Mount
 
 from tinyo_runtime import failures
 from tinyo_runtime.network.names import files
+from tinyo_runtime.network.veth import Endpoint
 
 
-def prepare(folder: Path, config: ContainerConfig, address: str) -> list[Mount]:
+def prepare(folder: Path, config: ContainerConfig, endpoint: Endpoint) -> list[Mount]:
     """Makes what a mount says `create` of; writes /etc/hostname, /etc/hosts and /etc/resolv.conf, and gives
     the mounts that show them and what of the Statefile's is just a file or folder of the host. What the Statefile
     mounts there lies above.
@@ -28,7 +29,7 @@ def prepare(folder: Path, config: ContainerConfig, address: str) -> list[Mount]:
             raise failures.source_missing(index, mount.source)
     texts = {
         "hostname": f"{spec.hostname or spec.name}\n",
-        "hosts": files.hosts(spec, address),
+        "hosts": files.hosts(spec, endpoint),
         "resolv.conf": files.resolv_conf(config),
     }
     with contextlib.suppress(FileExistsError):

@@ -53,8 +53,11 @@ class Network(Surroundings):
     async def publish(self, name: str, address: str, ports: Sequence[Port]) -> None:
         """Leads ports of the host to a container; all or none. PORT_IN_USE when somebody has one."""
         await self.reserve(name, address, ports)
-        firewall.run(*firewall.elements("add", self.table, address, ports))
-        self.taken[address].callback(firewall.run, *firewall.elements("delete", self.table, address, ports))
+        firewall.run(
+            *firewall.elements("add", self.table, address, ports), *self.sixth("add", address, ports)
+        )
+        gone = *firewall.elements("delete", self.table, address, ports), *self.sixth("delete", address, ports)
+        self.taken[address].callback(firewall.run, *gone)
 
     async def release(self, name: str, endpoint: Endpoint) -> None:
         """Undoes `publish` and `acquire`. The kernel takes the namespace apart in its own time (deleting the

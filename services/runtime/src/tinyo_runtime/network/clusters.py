@@ -41,6 +41,8 @@ class Clusters:
         self._empty = set[str]()
         self._tidying: asyncio.TimerHandle | None = None
         self._last = 0
+        #: Families of tables that have the set.
+        self.families: tuple[str, ...] = ("ip",)
 
     def known(self, interfaces: Iterable[tuple[str, str]]) -> Iterator[str]:
         """Learns the numbers from interfaces that are there already, (cluster, name) of each; gives the commands that
@@ -60,13 +62,14 @@ class Clusters:
 
     def elements(self) -> Iterator[str]:
         """Commands that let each cluster reach itself."""
-        yield from (self._element("add", cluster) for cluster in (*self._members, *self._empty))
+        for cluster in (*self._members, *self._empty):
+            yield from self._element("add", cluster)
 
     def join(self, cluster: str, interface: str) -> None:
         """An interface belongs to a cluster from now on."""
         number = self._number(cluster)
         if not self._members[cluster] and cluster not in self._empty:
-            firewall.run(self._element("add", cluster))
+            firewall.run(*self._element("add", cluster))
         self._empty.discard(cluster)
         self._members[cluster] += 1
         _set_group(interface, number)
@@ -83,7 +86,7 @@ class Clusters:
     def _tidy(self) -> None:
         """Those that are empty do not reach themselves any more."""
         self._tidying = None
-        commands = [self._element("delete", cluster) for cluster in self._empty]
+        commands = [command for cluster in self._empty for command in self._element("delete", cluster)]
         self._empty.clear()
         if commands:
             firewall.run(*commands)
@@ -99,9 +102,10 @@ class Clusters:
             self._numbers[cluster] = self._last
         return self._numbers[cluster]
 
-    def _element(self, verb: str, cluster: str) -> str:
+    def _element(self, verb: str, cluster: str) -> Iterator[str]:
         number = self._numbers[cluster]
-        return f"{verb} element ip {self._table} joined {{ {number} . {number} }}"
+        for family in self.families:
+            yield f"{verb} element {family} {self._table} joined {{ {number} . {number} }}"
 
 
 def _groups(prefix: str) -> Iterator[tuple[str, int]]:

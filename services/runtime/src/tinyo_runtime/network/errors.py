@@ -2,7 +2,7 @@
 
 import ctypes
 import errno
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import grpc
 from tinyo.v1.container_pb2 import Port
@@ -12,10 +12,10 @@ from tinyo_runtime.errors import TinyoError
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 
 
-def pool_taken(wanted: str, route: IPv4Network) -> TinyoError:
+def pool_taken(wanted: str, route: IPv4Network | IPv6Network, key: str = "pool") -> TinyoError:
     """POOL_TAKEN: the host has routes to each network that could have been the pool."""
-    text = f"the addresses {wanted} overlap with the host's route to {route}: set another `pool`"
-    return TinyoError(FAILED, "POOL_TAKEN", text, {"pool": wanted, "route": str(route)})
+    text = f"the addresses {wanted} overlap with the host's route to {route}: set another `{key}`"
+    return TinyoError(FAILED, "POOL_TAKEN", text, {key: wanted, "route": str(route)})
 
 
 def pool_empty(network: IPv4Network) -> TinyoError:
@@ -34,6 +34,12 @@ def port_unusable(port: Port, error: OSError, field: str) -> TinyoError:
     """PORT_IN_USE: nobody has it, but we cannot either."""
     text = f"port {port.host_port} of {port.host_ip or 'the host'} cannot be used: {error.strerror}"
     return TinyoError(FAILED, "PORT_IN_USE", text, {"port": str(port.host_port)}, field)
+
+
+def no_ipv6(port: Port, field: str) -> TinyoError:
+    """NO_IPV6: a port is published on an address of IPv6, and containers have none."""
+    text = f"port {port.host_port} of {port.host_ip}: containers have no IPv6 addresses on this machine"
+    return TinyoError(FAILED, "NO_IPV6", text, {"port": str(port.host_port)}, field)
 
 
 def nftables(lib: ctypes.CDLL, context: ctypes.c_void_p) -> OSError:

@@ -6,35 +6,38 @@ from our interfaces or goes to them is ours to judge (harden.py does), in words 
 """
 
 import ctypes
+import itertools
 import re
 from contextlib import suppress
 
 from tinyo_runtime.network import firewall
 
 NFT_CTX_OUTPUT_HANDLE = 1 << 3
+FAMILIES = ("ip", "ip6")
 
 
 def accept(prefix: str) -> None:
     """Puts our rules where they count, if anywhere and unless they are there."""
-    user, forward = listed("DOCKER-USER"), listed("FORWARD")
-    if f'"{prefix}*"' in user + forward or not (user or "policy drop" in forward):
-        return
-    chain = "DOCKER-USER" if user else "FORWARD"
-    for end in ("iifname", "oifname"):
-        firewall.run(f'insert rule ip filter {chain} {end} "{prefix}*" counter accept')
+    for family in FAMILIES:
+        user, forward = listed(family, "DOCKER-USER"), listed(family, "FORWARD")
+        if f'"{prefix}*"' in user + forward or not (user or "policy drop" in forward):
+            continue
+        chain = "DOCKER-USER" if user else "FORWARD"
+        for end in ("iifname", "oifname"):
+            firewall.run(f'insert rule {family} filter {chain} {end} "{prefix}*" counter accept')
 
 
 def take_back(prefix: str) -> None:
     """Undoes `accept`."""
-    for chain in ("DOCKER-USER", "FORWARD"):
-        for handle in re.findall(rf'name "{prefix}\*".* # handle (\d+)', listed(chain)):
+    for family, chain in itertools.product(FAMILIES, ("DOCKER-USER", "FORWARD")):
+        for handle in re.findall(rf'name "{prefix}\*".* # handle (\d+)', listed(family, chain)):
             with suppress(OSError):  # somebody was faster
-                firewall.run(f"delete rule ip filter {chain} handle {handle}")
+                firewall.run(f"delete rule {family} filter {chain} handle {handle}")
 
 
-def listed(chain: str) -> str:
+def listed(family: str, chain: str) -> str:
     """A chain of iptables' table for forwarding as `nft -a list chain` prints it; "" when there is none."""
-    return printed(f"list chain ip filter {chain}", NFT_CTX_OUTPUT_HANDLE)
+    return printed(f"list chain {family} filter {chain}", NFT_CTX_OUTPUT_HANDLE)
 
 
 def printed(command: str, flags: int) -> str:

@@ -22,12 +22,14 @@ def special(port: Port) -> bool:
 
 def everywhere(port: Port) -> bool:
     """Whether a port is published on every address of the host."""
-    return port.host_ip in ("", "0.0.0.0")
+    return port.host_ip in ("", "0.0.0.0", "::")
 
 
 def elements(verb: str, table: str, address: str, ports: Iterable[Port]) -> Iterator[str]:
     """Commands that "add" or "delete" the published ports of these kinds."""
     for port in filter(special, ports):
+        if ":" in port.host_ip and not everywhere(port):
+            continue  # ipv6.py leads it
         protocol = "udp" if port.protocol == PROTOCOL_UDP else "tcp"
         name, at = ("udp", "") if everywhere(port) else ("at", f"{port.host_ip} . {protocol} . ")
         element = f"{at}{port.host_port} : {address} . {port.container_port}"

@@ -1,19 +1,20 @@
 """Published ports on ::1: `localhost` often means that first, and nftables cannot lead it elsewhere.
 
-IPv6 has no route_localnet, so what arrives on [::1] is passed on to the container over IPv4.
+IPv6 has no route_localnet, so what arrives on [::1] is passed on to the container, over IPv4 if it listens there.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 log = logging.getLogger(__name__)
 
 CHUNK = 65536
 
 
-async def listen(port: int, address: str, to: int) -> Callable[[], Awaitable[None]]:
+async def listen(port: int, addresses: Sequence[str], to: int) -> Callable[[], Awaitable[None]]:
     """Answers on [::1]:port until the result is called. A host without IPv6, or whose ::1 somebody else
     answers for, has no need of it."""
     connections: set[asyncio.Task[None]] = set()
@@ -23,9 +24,11 @@ async def listen(port: int, address: str, to: int) -> Callable[[], Awaitable[Non
         assert task
         connections.add(task)
         task.add_done_callback(connections.discard)
-        try:
-            there = await asyncio.open_connection(address, to)
-        except OSError:
+        for address in addresses:
+            with contextlib.suppress(OSError):
+                there = await asyncio.open_connection(address, to)
+                break
+        else:
             writer.transport.abort()  # the container does not listen: refused, as over IPv4
             return
         try:

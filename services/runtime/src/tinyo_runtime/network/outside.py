@@ -10,7 +10,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from tinyo_runtime.network import foreign
+from tinyo_runtime.network import foreign, ipv6
 from tinyo_runtime.network import netlink as nl
 from tinyo_runtime.network.extras import Extras
 
@@ -36,6 +36,7 @@ def routes(index: int, gateway: str, more: Extras) -> list[bytes]:
     return [
         nl.message(nl.RTM_SETLINK, nl.link(LO, nl.IFF_UP)),
         nl.message(RTM_NEWROUTE, body, nl.attribute(RTA_OIF, struct.pack("i", index)), via),
+        *ipv6.container(index, more),
     ]
 
 
@@ -43,7 +44,7 @@ def forwarding(index: int, more: Extras) -> list[bytes]:
     """On the host: what comes from the container goes on."""
     conf = nl.attribute(IFLA_INET_CONF, nl.attribute(IPV4_DEVCONF_FORWARDING, struct.pack("I", 1)))
     family = nl.attribute(IFLA_AF_SPEC, nl.attribute(socket.AF_INET, conf))
-    return [nl.message(nl.RTM_SETLINK, nl.link(index), family)]
+    return [nl.message(nl.RTM_SETLINK, nl.link(index), family), *ipv6.host(index, more)]
 
 
 def open(record: Path, prefix: str) -> None:

@@ -32,6 +32,8 @@ class Repair:
         self._commands = commands
         self._socket: socket.socket | None = None
         self._whole = ""
+        #: Families of our tables.
+        self.families: tuple[str, ...] = ("ip",)
 
     def open(self) -> None:
         """Begins, when the table is there."""
@@ -84,4 +86,5 @@ class Repair:
             asyncio.get_running_loop().call_later(AGAIN, self._look)
 
     def _listed(self) -> str:
-        return foreign.printed(f"list table ip {self._table}", NFT_CTX_OUTPUT_TERSE)
+        tables = (f"list table {family} {self._table}" for family in self.families)
+        return "".join(foreign.printed(table, NFT_CTX_OUTPUT_TERSE) for table in tables)

@@ -8,7 +8,7 @@ import asyncio
 import struct
 from collections import Counter
 from contextlib import AbstractContextManager, suppress
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from tinyo.runtime.v1.runtime_pb2 import ContainerConfig
@@ -17,6 +17,7 @@ from tinyo_runtime.network.names import message
 from tinyo_runtime.network.names.book import Book, Entry
 from tinyo_runtime.network.names.resolvers import Resolvers
 from tinyo_runtime.network.names.sockets import Sockets
+from tinyo_runtime.network.veth import Endpoint
 
 #: Questions that others are asked for one container at a time, and for all; what is more is not heard.
 EACH, ALL = 256, 2048
@@ -50,14 +51,15 @@ class Names:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    def rules(self, table: str, prefix: str, pool: IPv4Network) -> str:
+    def rules(self, table: str, prefix: str, pool: IPv4Network, pool6: IPv6Network | None) -> str:
         """Leads questions to our port."""
-        self.book.pool = pool
+        self.book.pools = [pool, *([pool6] if pool6 else [])]
         return RULES.format(table=table, prefix=prefix, port=self._sockets.bind())
 
-    def known(self, config: ContainerConfig, address: str) -> AbstractContextManager[None]:
+    def known(self, config: ContainerConfig, endpoint: Endpoint) -> AbstractContextManager[None]:
         """A container has its name inside."""
-        return self.book.entry(config.cluster, config.spec.name, address, list(config.spec.dns.servers))
+        addresses = [*filter(None, (endpoint.address, endpoint.address6))]
+        return self.book.entry(config.cluster, config.spec.name, addresses, list(config.spec.dns.servers))
 
     async def open(self) -> None:
         """Begins to answer."""

@@ -8,23 +8,20 @@ from tinyo.v1.network_pb2 import NETWORK_KIND_HOST
 
 from tinyo_runtime.network.names.book import DOMAIN
 from tinyo_runtime.network.names.resolvers import HOST
-from tinyo_runtime.network.veth import GATEWAY
+from tinyo_runtime.network.veth import GATEWAY, Endpoint
 
 HOSTS = Path("/etc/hosts")
 #: What stands for the host in a Statefile, as docker has it.
 HOST_GATEWAY = "host-gateway"
 
 
-def hosts(spec: ContainerSpec, address: str) -> str:
+def hosts(spec: ContainerSpec, endpoint: Endpoint) -> str:
     """Itself (or, on the host's network, what the host knows), and what the Statefile says more: hosts(5)."""
     if spec.network.kind == NETWORK_KIND_HOST:
         lines = HOSTS.read_text(errors="replace").splitlines() if HOSTS.exists() else []
     else:
-        lines = [
-            "127.0.0.1\tlocalhost",
-            "::1\tlocalhost",
-            *([f"{address}\t{names(spec)}"] if address else []),
-        ]
+        own = filter(None, (endpoint.address, endpoint.address6))
+        lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost", *(f"{address}\t{names(spec)}" for address in own)]
     for extra in spec.extra_hosts:
         lines.append(f"{GATEWAY if extra.address == HOST_GATEWAY else extra.address}\t{extra.name}")
     return "".join(f"{line}\n" for line in lines)
