@@ -16,9 +16,8 @@ MOST = 1000
 def singles(text: str) -> list[str]:
     """The single ports that a text stands for. ValueError for a range that is none; what else is wrong with a port,
     who reads it says."""
-    if match := ALIKE.fullmatch(text):
-        text = f"{match[1]}:{match[1]}{match[2]}"
-    match = RANGE.fullmatch(text)
+    alike = ALIKE.fullmatch(text)
+    match = RANGE.fullmatch(f"{alike[1]}:{alike[1]}{alike[2]}" if alike else text)
     if not match or not (match[3] or match[5]):
         return [text]
     before, *numbers, protocol = match.groups()

@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 def available() -> bool:
-    """Whether interfaces of this machine can have IPv6 addresses (sysctl net.ipv6.conf)."""
+    """Whether new interfaces of this machine can have IPv6 addresses (ip-sysctl; what is set of "all" is set of these)."""
     try:
-        return all((CONF / name / "disable_ipv6").read_text() == "0\n" for name in ("all", "default"))
+        return (CONF / "default/disable_ipv6").read_text() == "0\n"
     except FileNotFoundError:
         return False
 
