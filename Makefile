@@ -23,7 +23,7 @@ PIP := $(UV) pip install --quiet --python $(VENV)/bin/python
 CONTRACTS := protos/setup.py protos/pyproject.toml $(shell find protos/tinyo -name '*.proto')
 SERVICES := $(wildcard services/*)
 RUN_PACKAGES := python3-venv libnftables1 libseccomp2 busybox-static catatonit
-TEST_PACKAGES := iproute2 nftables skopeo umoci docker-registry mmdebstrap strace
+TEST_PACKAGES := iproute2 nftables skopeo umoci docker-registry mmdebstrap strace podman conmon
 VM_PACKAGES := qemu-system-x86 kmod
 
 help: ## list the targets

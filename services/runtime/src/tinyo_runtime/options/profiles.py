@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tinyo_runtime.libseccomp import Compare, number_of
 from tinyo_runtime.options import filters
 
 #: Instructions of a filter (BPF_MAXINSNS).
@@ -57,7 +58,7 @@ def compiled(text: str, capabilities: frozenset[str]) -> bytes:
                     if compared_in_all > MOST_COMPARISONS or chains[name] > MOST_CHAINS:
                         raise ValueError("it compares too many arguments")
                     rules.add(does, plain(name), *compared)
-        program = newer_calls(profile, default) + rules.exported()
+        program = newer_calls(profile, default) + rules.program()
     if len(program) > LONGEST * 8:
         raise OSError(f"it makes {len(program) // 8} instructions, and the kernel takes {LONGEST}")
     return program
@@ -66,7 +67,7 @@ def compiled(text: str, capabilities: frozenset[str]) -> bytes:
 def newer_calls(profile: dict[str, Any], default: int) -> bytes:
     """Calls that are newer than all that a profile names are as if the kernel did not have them, as with runc, where
     it would answer them with an error: C libraries do without what is missing, and give up about other errors."""
-    newest = max((filters.number_of(plain(name)) for name in named(profile)), default=0)
+    newest = max((number_of(plain(name)) for name in named(profile)), default=0)
     if newest < filters.UNIFIED or default & ~0xFFFF != filters.ERRNO:
         return b""
     return filters.packed(filters.missing_from(newest + 1))
@@ -122,14 +123,14 @@ def reached(version: str) -> bool:
     return tuple(map(int, release[:2])) >= tuple(map(int, version.split(".")))
 
 
-def comparisons(arguments: Iterable[dict[str, Any]]) -> list[list[filters.Compare]]:
+def comparisons(arguments: Iterable[dict[str, Any]]) -> list[list[Compare]]:
     """Of the arguments of a call: all at once, or, where one argument is compared twice, one after the other, as
     runc does it."""
     compared = []
     for one in arguments:
         how = COMPARISONS.index(one["op"].removeprefix("SCMP_CMP_"))
         values = (one.get("value") or 0, one.get("valueTwo") or 0)
-        compared.append(filters.Compare(one.get("index") or 0, how, *values))
+        compared.append(Compare(one.get("index") or 0, how, *values))
     if len({one.place for one in compared}) < len(compared):
         return [[one] for one in compared]
     return [compared]

@@ -33,6 +33,10 @@ JOIN: tuple[Step, ...] = (
 
 def clone(plan: protocol.Message, fds: list[int]) -> Process | None:
     """A process in the namespaces of the container whose pidfd is `container`; None for a new container."""
+    if "bundle" in plan:
+        from tinyo_runtime.spawner import bundle  # the host's files are still ours, and no runtime needs it
+
+        return bundle.clone(plan, fds)
     if "container" not in plan:
         return None
     own = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMES]
