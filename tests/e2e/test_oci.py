@@ -191,6 +191,18 @@ def test_limits_are_in_force(bundle: Bundle) -> None:
     exit_code(pid)
 
 
+def test_a_cgroup_that_somebody_has_stays_theirs(bundle: Bundle) -> None:
+    bundle.shell("sleep 1000", linux={"cgroupsPath": "/tinyo-oci/shared"})
+    pid = bundle.create("a")
+    done = bundle.oci("create", "b")
+    assert (done.returncode, "has processes already" in done.stderr) == (1, True)
+    assert bundle.oci("list", "-q").stdout == "a\n"
+    assert bundle.oci("start", "a").returncode == 0
+    assert bundle.state("a")["status"] == "running"
+    bundle.oci("delete", "--force", "a")
+    exit_code(pid)
+
+
 def hook(bundle: Bundle, name: str, code: int = 0) -> dict[str, Any]:
     """Writes its name and its input into a file of the host."""
     script = f"echo {name} $(cat) >> {bundle.folder}/said; exit {code}"

@@ -31,8 +31,17 @@ class Cgroup:
         place = hierarchies.controllers().get(controller)
         return (place.hierarchy / self.path.lstrip("/"), place.v2) if place else None
 
+    def check_free(self) -> None:
+        """Before anything is made, which could not be told from what is there. OciError when somebody is in it."""
+        for folder in self.folders:
+            with contextlib.suppress(FileNotFoundError):
+                if (folder / "cgroup.procs").read_text().strip():
+                    raise OciError(
+                        f"the cgroup {folder} has processes already: choose another linux.cgroupsPath"
+                    )
+
     def make(self) -> None:
-        """Makes it, and what is above it. OciError when somebody is in it already."""
+        """Makes it, and what is above it."""
         for folder, v2 in self.folders.items():
             depth = len(Path(self.path.lstrip("/")).parts)
             for one in [*reversed(folder.parents[: depth - 1]), folder]:
@@ -40,8 +49,6 @@ class Cgroup:
                 _inherit_cpuset(one)
                 if v2:
                     _hand_down(one.parent)
-            if (folder / "cgroup.procs").read_text().strip():
-                raise OciError(f"the cgroup {folder} has processes already: choose another linux.cgroupsPath")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[list[int]]:

@@ -37,6 +37,7 @@ def create(
     store.make(container, config.value)
     with ExitStack() as undo, ExitStack() as opened:
         undo.callback(store.remove, id)
+        cgroup.check_free()
         undo.callback(cgroup.remove)
         cgroup.make()
         resources.apply(cgroup, config.part("linux").part("resources"))
