@@ -3,12 +3,14 @@
 import array
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bundles import Bundle
+from tests.support.bundles import OCI, Bundle
 from tests.support.podman import Podman
 
 
@@ -291,6 +293,27 @@ def test_run_relays_the_terminal_itself(bundle: Bundle) -> None:
     bundle.shell("read line; echo got $line; exit 5", process={"terminal": True})
     done = bundle.oci("run", "a", input="typed\n", stdin=None)
     assert (done.returncode, "got typed" in done.stdout) == (5, True)
+
+
+def test_what_is_typed_on_a_terminal_reaches_the_program(bundle: Bundle) -> None:
+    """Also what was typed before it began; and our own terminal is as before."""
+    bundle.change(process={"terminal": True})
+    pid, master = pty.fork()
+    if pid == 0:
+        command = [str(OCI), "--root", str(bundle.root), "run", "--bundle", str(bundle.folder), "a"]
+        os.execv(OCI, command)
+    before = termios.tcgetattr(master)
+    os.write(master, b"stty size; hostname; exit 9\n")
+    out = b""
+    while b"tinyo\r\n" not in out:
+        out += os.read(master, 4096)
+    with pytest.raises(OSError, match="Input/output error"):
+        while True:
+            assert os.read(master, 4096)
+    assert termios.tcgetattr(master) == before
+    os.close(master)
+    assert exit_code(pid) == 9
+    assert bundle.nothing_left()
 
 
 def test_descriptors_are_kept_where_asked(bundle: Bundle) -> None:

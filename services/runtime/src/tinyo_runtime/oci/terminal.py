@@ -35,7 +35,7 @@ class Terminal:
         settings = termios.tcgetattr(0) if os.isatty(0) else None
         try:
             if settings:
-                tty.setraw(0)
+                tty.setraw(0, termios.TCSADRAIN)  # what was typed before counts
             self._pump()
         finally:
             if settings:
