@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,27 @@ def test_a_hook_that_fails_ends_it(bundle: Bundle, kind: str) -> None:
     done = bundle.oci("run", "a")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"a hook failed: {kind} hook /bin/sh: exit code 3" in done.stderr
+    assert bundle.nothing_left()
+
+
+def test_a_create_that_was_killed_can_be_taken_away(bundle: Bundle) -> None:
+    """Neither its spawner nor its process outlives it, and the id is free again."""
+    fifo = bundle.folder / "fifo"
+    os.mkfifo(fifo)
+    bundle.shell("true", hooks={"createRuntime": [{"path": "/bin/cat", "args": ["cat", str(fifo)]}]})
+    command = [str(OCI), "--root", str(bundle.root), "create", "a"]
+    with subprocess.Popen(command, cwd=bundle.folder, stdout=subprocess.DEVNULL) as creating, fifo.open("w"):
+        creating.kill()  # the hook has come to read
+    for _ in range(1000):
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("somebody lives on")
+    assert bundle.state("a")["status"] == "stopped"
+    assert bundle.oci("delete", "--force", "a").returncode == 0
     assert bundle.nothing_left()
 
 

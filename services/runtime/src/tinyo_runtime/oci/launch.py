@@ -29,7 +29,7 @@ Console = Callable[[int], None] | None
 
 #: Seconds in which a spawner that has nothing to do any more is gone.
 PATIENCE = 5
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 #: What the steps of spawner/bundle.py do, for people.
 STEPS = {
     "clone": "the namespaces cannot be made",
@@ -133,6 +133,11 @@ def end(result: Launch, sock: socket.socket) -> None:
                 return
 
 
+def end_with_us() -> None:
+    """Nobody needs a spawner whose caller was killed (PR_SET_PDEATHSIG); it could not find another one."""
+    calls.check(calls.libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "prctl")
+
+
 def _spawner(folder: Path, roots: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Our own, which nobody else can reach."""
     program = Path(protocol.__file__).with_name("__main__.py")
@@ -146,7 +151,12 @@ def _spawner(folder: Path, roots: str) -> tuple[subprocess.Popen[bytes], socket.
                 listener.listen(1)
                 command = [sys.executable, "-I", "-S", str(program), roots]
                 child = subprocess.Popen(
-                    command, stdin=listener.fileno(), start_new_session=True, cwd="/", env={"LANG": "C.UTF-8"}
+                    command,
+                    stdin=listener.fileno(),
+                    start_new_session=True,
+                    cwd="/",
+                    env={"LANG": "C.UTF-8"},
+                    preexec_fn=end_with_us,
                 )
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 sock.connect(path)
