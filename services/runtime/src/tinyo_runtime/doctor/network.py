@@ -105,7 +105,7 @@ def forward(machine: Machine) -> Iterator[Finding]:
     """Docker's and others' policy of dropping what is forwarded: a drop in any chain is final."""
     from tinyo_runtime.network import foreign
 
-    user, chain = foreign.listed("DOCKER-USER"), foreign.listed("FORWARD")
+    user, chain = foreign.listed("ip", "DOCKER-USER"), foreign.listed("ip", "FORWARD")
     ours = f'"{machine.settings.prefix}*"' in user + chain
     if not (user or "policy drop" in chain):
         yield on("nobody drops what is forwarded")

@@ -1,7 +1,7 @@
 """A root that nothing can be written to, once all that is mounted in it has its place."""
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.spawner import syscalls as sys
 
@@ -10,8 +10,12 @@ if TYPE_CHECKING:
 
 
 def close_root(plan: "Plan") -> None:
-    """Makes the root, which is the working directory, read-only when the plan says `read_only`; what is mounted in it
-    stays as it is. mount_setattr(2)."""
-    if plan.message.get("read_only"):
+    """Makes the root, which is the working directory, read-only when the plan says `read_only`."""
+    close(plan.message)
+
+
+def close(message: dict[str, Any]) -> None:
+    """With `read_only` in what is said of the root; what is mounted in it stays as it is. mount_setattr(2)."""
+    if message.get("read_only"):
         attributes = struct.pack("4Q", sys.MOUNT_ATTR_RDONLY, 0, 0, 0)
         sys.syscall(sys.SYS_mount_setattr, "/", sys.AT_FDCWD, b".", 0, attributes, len(attributes))
