@@ -218,3 +218,14 @@ def test_services_that_were_killed_go_on(image: str) -> None:
             client.until("web", UNHEALTHY, before)
             client.run("web", "touch", "/ok")
             client.until("web", HEALTHY, before)
+
+
+def test_one_that_is_paused_is_not_checked(client: Client, instance: Instance, image: str) -> None:
+    client.up(spec("still", image, {"exec": {"command": ["true"]}, **OFTEN}))
+    client.until("still", HEALTHY)
+    instance.cli("pause", "still")
+    script = "echo >>/checks; test $(wc -l </checks) -lt 10"  # as many checks as would make it unhealthy, and more
+    client.up(spec("clock", image, {"exec": {"command": ["sh", "-c", script]}, **OFTEN}))
+    client.until("clock", UNHEALTHY)
+    assert client.get("still").status.health.state == health.HEALTH_STATE_HEALTHY
+    instance.cli("unpause", "still")

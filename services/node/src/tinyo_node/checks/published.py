@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UNSPECIFIED, ContainerSpec, Port
+from tinyo.v1.container_pb2 import PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_UNSPECIFIED, ContainerSpec, Port
 
 T = TypeVar("T")
 #: Ports of one container: each takes sockets of the host, so that nobody else takes it.
@@ -30,6 +30,8 @@ def check(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
                 yield f"ports[{index}].{field}", f"port {getattr(port, field)} is not between 1 and 65535"
         if port.host_ip and not listened(port.host_ip):
             yield f"ports[{index}].host_ip", f"{port.host_ip!r} is no address that a port can be published on"
+        if port.host_ip == "::1" and port.protocol == PROTOCOL_UDP:
+            yield f"ports[{index}].host_ip", "udp is not answered on ::1: publish it on 127.0.0.1, or on every address"
         if port.protocol == PROTOCOL_UNSPECIFIED:
             yield f"ports[{index}].protocol", "the protocol is tcp or udp"
 

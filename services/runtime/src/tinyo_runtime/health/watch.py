@@ -76,18 +76,23 @@ def begin(
     resources.push_async_callback(end)
 
 
+def _goes(container: "Container") -> bool:
+    """Whether there is something to check: one that is paused answers nobody."""
+    return container.state.phase == PHASE_RUNNING and not container.state.paused
+
+
 async def _watch(containers: "Containers", container: "Container", check: v1.Health, pause: float) -> None:
     """Check after check, until it is cancelled."""
     told, born = None, 0.0
     while True:
         await asyncio.sleep(pause)
         process, status = container.process, container.state.health
-        if not process or container.state.phase != PHASE_RUNNING:
+        if not process or not _goes(container):
             continue
         told = told or verdict.Told(status, time.monotonic() - verdict.PATIENCE)
         born = born or birth(process)
         result = await checked(containers, container, process, check)
-        if container.state.phase != PHASE_RUNNING:
+        if not _goes(container):
             continue
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - born
         verdict.judge(status, result, check, age)
