@@ -198,7 +198,10 @@ def test_a_terminal_that_nobody_has_hangs_up(box: InBox) -> None:
             received = protocol.receive(ours)
             assert received
         os.close(received[1][0])
-        assert await asyncio.wait_for(process.exited, 20) == Exit(0, 0), "cat reads the end"
+        # The end, or EIO when it is woken before the terminal has hung up.
+        assert await asyncio.wait_for(process.exited, 20) in (Exit(0, 0), Exit(1, 0)), (
+            "cat does not wait any more"
+        )
 
     box(check)
 

@@ -224,7 +224,9 @@ def test_one_that_is_paused_is_not_checked(client: Client, instance: Instance, i
     client.up(spec("still", image, {"exec": {"command": ["true"]}, **OFTEN}))
     client.until("still", HEALTHY)
     instance.cli("pause", "still")
-    script = "echo >>/checks; test $(wc -l </checks) -lt 10"  # as many checks as would make it unhealthy, and more
+    script = (
+        "echo >>/checks; test $(wc -l </checks) -lt 10"  # as many checks as would make it unhealthy, and more
+    )
     client.up(spec("clock", image, {"exec": {"command": ["sh", "-c", script]}, **OFTEN}))
     client.until("clock", UNHEALTHY)
     assert client.get("still").status.health.state == health.HEALTH_STATE_HEALTHY

@@ -76,7 +76,7 @@ def test_a_wide_list_says_more(tinyo: Run, node: FakeNode) -> None:
         id="0123456789abcdef", origin="/srv/\x1bweb.yml", spec=v1.ContainerSpec(name="web", image="alpine")
     )
     heading, line = tinyo("ls", "-o", "wide").stdout.splitlines()
-    assert heading.split()[-3:] == ["ID", "PID", "STATEFILE"]
+    assert heading.split()[-4:] == ["ID", "PID", "ADDRESS6", "STATEFILE"]
     assert line.split()[-2:] == ["0123456789abcdef", r"/srv/\x1bweb.yml"]
 
 

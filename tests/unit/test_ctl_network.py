@@ -156,6 +156,11 @@ def test_ports_that_exclude_each_other(tmp_path: Path) -> None:
     for wrong in ("fe80::1", "::ffff:127.0.0.1", "ff02::1", "224.0.0.1", "web", "::1%lo"):
         spec.ports[0].host_ip = published.address(wrong)
         assert [field for field, _ in specs.check(spec)] == ["ports[0].host_ip"], wrong
+    spec.ports[0].host_ip = "::1"
+    assert not list(specs.check(spec))
+    spec.ports[0].protocol = PROTOCOL_UDP
+    assert [field for field, _ in specs.check(spec)] == ["ports[0].host_ip"], "nobody would answer"
+    spec.ports[0].protocol = PROTOCOL_TCP
     for text, meant in {"0.0.0.0": "", "::": "", "2001:DB8:0::1": "2001:db8::1"}.items():
         spec.ports[0].host_ip = published.address(text)
         assert spec.ports[0].host_ip == meant and not list(specs.check(spec))

@@ -31,7 +31,10 @@ def check(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         if port.host_ip and not listened(port.host_ip):
             yield f"ports[{index}].host_ip", f"{port.host_ip!r} is no address that a port can be published on"
         if port.host_ip == "::1" and port.protocol == PROTOCOL_UDP:
-            yield f"ports[{index}].host_ip", "udp is not answered on ::1: publish it on 127.0.0.1, or on every address"
+            yield (
+                f"ports[{index}].host_ip",
+                "udp is not answered on ::1: publish it on 127.0.0.1, or on every address",
+            )
         if port.protocol == PROTOCOL_UNSPECIFIED:
             yield f"ports[{index}].protocol", "the protocol is tcp or udp"
 
