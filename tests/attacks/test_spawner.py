@@ -542,3 +542,19 @@ def test_nothing_grows_with_containers_that_come_and_go(box: InBox) -> None:
         assert len(os.listdir(box.folder / "root")) == 0
 
     box(check)
+
+
+@pytest.mark.parametrize("user", ["bob", "1000"])
+def test_streams_of_the_host_stay_the_hosts(box: InBox, tmp_path: Path, user: str) -> None:
+    """A container's pipes become its user's; what else it is given as a stream must not."""
+    node = tmp_path / "null"
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+
+    async def check(box: Box) -> None:
+        with open(node, "rb", 0) as stdin:
+            plan = box.plan("c", "true", user=user, stdin=1)
+            process = await box.begin(plan, [box.netns, stdin.fileno()], keep=True)
+            assert (await asyncio.wait_for(process.exited, 20)).code == 0
+        assert (node.stat().st_uid, os.fstat(process.stdout).st_uid) == (0, 1000)
+
+    box(check)

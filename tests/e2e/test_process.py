@@ -100,8 +100,8 @@ def test_variables_of_a_file(statefile: Statefile, client: Client) -> None:
 
 def test_a_hostname(statefile: Statefile, client: Client) -> None:
     statefile.up("hostname: db1.example.com\ncommand: sleep 1000")
-    script = "hostname; cat /etc/hostname; grep -c 'db1.example.com db1$' /etc/hosts; grep -c web /etc/hosts"
-    assert client.run("web", "sh", "-c", script)[1] == b"db1.example.com\ndb1.example.com\n1\n0\n"
+    script = "hostname; cat /etc/hostname; grep -q 'db1.example.com db1$' /etc/hosts && echo known; grep -c web /etc/hosts"
+    assert client.run("web", "sh", "-c", script)[1] == b"db1.example.com\ndb1.example.com\nknown\n0\n"
     told = statefile.up("hostname: a_b\ncommand: sleep 1000", check=False)
     assert "web.yml:2:11: hostname 'a_b': use at most 63 of" in told
 

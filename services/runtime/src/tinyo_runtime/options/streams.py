@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tinyo.v1.stdin_pb2 import STANDARD_INPUT_CLOSED
 
 from tinyo_runtime import consoles, terminals
+from tinyo_runtime.spawner import system
 
 if TYPE_CHECKING:
     from tinyo_runtime.options import Start
@@ -31,4 +32,14 @@ async def part(start: "Start") -> None:
             partial(consoles.take, start.containers.spawner, start.plan["id"], start.fds[kept])
         )
     elif start.spec.stdin == STANDARD_INPUT_CLOSED:
-        start.plan["stdin"] = start.hand(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        start.plan["stdin"] = start.hand(nothing())
+
+
+def nothing() -> int:
+    """The host's /dev/null, by a mount of its own that is read-only: whoever has it can change neither its mode nor its
+    owner, which are the host's (CVE-2025-31133)."""
+    mount = system.host_null()
+    try:
+        return os.open(f"/proc/self/fd/{mount}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(mount)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyo.v1 import userns_pb2 as v1
+from tinyo.v1.network_pb2 import NETWORK_KIND_CONTAINER
 
 from tinyo_runtime import failures
 from tinyo_runtime.errors import TinyoError
@@ -61,7 +62,9 @@ async def part(start: "Start") -> None:
         "first": first,
         "ids": userns.IDS,
         "layers": start.hand(layers),
-        "own_network": netns is not None and os.fstat(start.fds[netns]).st_ino != home,
+        "own_network": netns is not None
+        and os.fstat(start.fds[netns]).st_ino != home
+        and start.spec.network.kind != NETWORK_KIND_CONTAINER,
     }
     start.said["userns"] = v1.UserNamespaceStatus(first_id=first, ids=userns.IDS)
 

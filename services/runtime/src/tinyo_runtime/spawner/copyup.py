@@ -47,7 +47,8 @@ def _file(source: int, name: str, folder: int) -> None:
     copied = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     status = os.fstat(source)
     while data := os.read(source, CHUNK):
-        os.write(copied, data)
+        while data := data[os.write(copied, data) :]:  # a file system that is nearly full takes a part
+            pass
     os.fchown(copied, status.st_uid, status.st_gid)
     os.fchmod(copied, stat.S_IMODE(status.st_mode))
     os.close(source)

@@ -4,7 +4,8 @@ into the plan whether it is asked for."""
 from tinyo_runtime.spawner.asked import raise_limits, set_sysctls
 from tinyo_runtime.spawner.label import choose_apparmor_profile
 from tinyo_runtime.spawner.readonly import close_root
-from tinyo_runtime.spawner.reaper import execute_reaper, keep_reaper
+from tinyo_runtime.spawner.reaper import execute as execute_reaper  # a failure of it is one of the command
+from tinyo_runtime.spawner.reaper import keep as keep_reaper
 from tinyo_runtime.spawner.tty import open_terminal, take_terminal
 from tinyo_runtime.spawner.userns import enter_userns, give_devices, map_layers
 

@@ -8,6 +8,7 @@ import errno
 import os
 import resource
 import signal
+import stat
 import struct
 import sys as python
 from collections.abc import Mapping
@@ -102,6 +103,11 @@ def be_killable() -> None:
         os.close(fd)
 
 
+def is_own(fd: int) -> bool:
+    """Whether a stream is the container's own, a pipe or a terminal. All else is the host's, as its /dev/null is."""
+    return os.isatty(fd) or stat.S_ISFIFO(os.fstat(fd).st_mode)
+
+
 def read_program(plan: "Plan") -> None:
     """The system calls that it may make, while the descriptor of that program is there."""
     place = plan.message.get("seccomp")
@@ -121,7 +127,9 @@ def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> 
     for capability in range(LAST_CAPABILITY + 1):
         if not kept >> capability & 1:
             prctl(PR_CAPBSET_DROP, capability)
-    for fd in (0, 1, 2):  # so that /dev/stdout can be opened again by this user; a terminal's group stays
+    for fd in filter(
+        is_own, (0, 1, 2)
+    ):  # so that /dev/stdout can be opened again by this user; a terminal's group stays
         os.fchown(fd, uid, -1 if os.isatty(fd) else groups[0])
     os.setgroups(groups)
     os.setresgid(groups[0], groups[0], groups[0])

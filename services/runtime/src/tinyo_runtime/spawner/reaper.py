@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 PLACE = 4
 
 
-def keep_reaper(plan: "Plan") -> None:
+def keep(plan: "Plan") -> None:
     """With `init` in the plan: of all other descriptors of the host none is left when it is executed."""
     if "init" in plan.message:
         os.dup2(plan.fds[plan.message["init"]], PLACE, inheritable=False)
 
 
-def execute_reaper(plan: "Plan") -> None:
+def execute(plan: "Plan") -> None:
     """The last step with `init`. Whether the command can be executed is seen before, because a failure of the reaper
     would look as if the command had begun."""
     if "init" in plan.message:

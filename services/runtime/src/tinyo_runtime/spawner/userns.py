@@ -119,7 +119,7 @@ def make_files_as(owner: int) -> None:
 def enter_userns(plan: "Plan") -> None:
     """From here on the process is root of the container, and nobody on the host; its pipes are its own."""
     if told := plan.message.get("userns"):
-        for fd in plan.stdio:
+        for fd in filter(harden.is_own, plan.stdio):
             os.fchown(fd, told["first"], told["first"])
         sys.setns(plan.fds[told["namespace"]], CLONE_NEWUSER)
         os.setgroups([])
