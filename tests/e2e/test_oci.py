@@ -568,12 +568,12 @@ def test_podman_makes_pods_with_it(podman: Podman) -> None:
     infra = ("--infra-image", "busybox", "--infra-command", "/bin/sleep 1000")
     made = podman("pod", "create", "--name", "pod", "--network", "none", *infra)
     assert made.returncode == 0, made.stderr
-    shown = [
-        podman(
-            "run", "--rm", "--pod", "pod", *podman.limits[2:], "busybox", "readlink", f"/proc/self/ns/{kind}"
-        ).stdout
-        for kind in ("net", "ipc", "net")
-    ]
+    shown = []
+    for kind in ("net", "ipc", "net"):
+        run = ("run", "--rm", "--pod", "pod", *podman.limits[2:], "busybox")
+        done = podman(*run, "readlink", f"/proc/self/ns/{kind}")
+        assert done.returncode == 0, done.stderr
+        shown.append(done.stdout)
     assert shown[0] == shown[2]
     assert shown[0].strip() not in ("", os.readlink("/proc/self/ns/net"))
     assert podman("pod", "rm", "--force", "--time", "0", "pod").returncode == 0

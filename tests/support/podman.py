@@ -33,6 +33,9 @@ class Podman:
             *("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file"),
             *("--runtime", str(runtime)),
         ]
+        settings = folder / "containers.conf"
+        settings.write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n')
+        self._environment = {**os.environ, "CONTAINERS_CONF": str(settings)}
         archive = folder / "busybox.tar"
         subprocess.run(["tar", "-C", bundle.folder / "rootfs", "-cf", archive, "."], check=True)
         done = self("import", str(archive), "busybox:latest")
@@ -41,13 +44,20 @@ class Podman:
     def __call__(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """One command."""
         command = [*self._command, *arguments]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self._environment,
+        )
 
     def typed(self, *arguments: str) -> tuple[int, str]:
         """The exit code and the output of one on a terminal."""
         pid, master = pty.fork()
         if pid == 0:
-            os.execvp("podman", [*self._command, *arguments])
+            os.execvpe("podman", [*self._command, *arguments], self._environment)
         out = b""
         with suppress(OSError):  # EIO: it has ended
             while data := os.read(master, 4096):
