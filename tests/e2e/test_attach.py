@@ -189,7 +189,7 @@ def test_a_client_that_is_gone_ends_input_that_was_its_own(
 
 def test_closed_input_is_dev_null(client: Client, image: str) -> None:
     script = "stat -Lc %t:%T /proc/self/fd/0; cat; exit 3"
-    client.up(sh(image, script, stdin=STANDARD_INPUT_CLOSED))
+    client.apply(sh(image, script, stdin=STANDARD_INPUT_CLOSED))
     assert attached(client, ExecInput(stdin=b"lost\n")) == (3, b"1:3\n")
     client.down("c")
 
@@ -197,7 +197,7 @@ def test_closed_input_is_dev_null(client: Client, image: str) -> None:
 @pytest.mark.parametrize("user", ["", "1000:1000"])
 def test_closed_input_stays_the_hosts(client: Client, image: str, user: str) -> None:
     before = os.stat("/dev/null")
-    client.up(sh(image, "chmod 600 /proc/self/fd/0 && echo done", stdin=STANDARD_INPUT_CLOSED, user=user))
+    client.apply(sh(image, "chmod 600 /proc/self/fd/0 && echo done", stdin=STANDARD_INPUT_CLOSED, user=user))
     said = attached(client)[1]
     assert b"Read-only file system" in said or (user and b"Operation not permitted" in said), said
     after = os.stat("/dev/null")
