@@ -72,9 +72,8 @@ def test_bars_at_a_terminal(node: FakeNode, environment: dict[str, str]) -> None
     node.uploads = steps()
     screen = Screen(100, 24)
     process = screen.run([*PUSH, "app:1", "r.test/x:2"], environment)
-    screen.until(lambda: "sending" in screen.text)
-    assert "cccccccccccc" in screen.text and "2.0/5.0 MB" in screen.text
-    assert "mounted from team/\\x1b[2J" in screen.text
+    shown = ("sending", "cccccccccccc", "2.0/5.0 MB", "mounted from team/\\x1b[2J")
+    screen.until(lambda: all(text in screen.text for text in shown))
     goes_on.set()
     assert screen.end(process) == 0
     (line,) = screen.text.splitlines()

@@ -75,10 +75,11 @@ def follow(calls: NodeServiceStub, after: int) -> Iterator[Event]:
         try:
             request = api.WatchRequest(after_sequence=after, follow=True)
             for answer in calls.Watch(request, wait_for_ready=again):
-                after = answer.event.sequence
+                again, after = False, answer.event.sequence
                 yield answer.event
         except grpc.RpcError as error:
             if error.code() not in GONE:
                 raise
-        print("the node has gone; waiting until it is back", file=sys.stderr)
+        if not again:  # else it was said
+            print("the node has gone; waiting until it is back", file=sys.stderr)
         again = True
