@@ -27,6 +27,7 @@ RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST = 254, 4, 1
 #:
 #: Besides (the kernel itself takes ::1 from nobody outside): containers have no business with groups, with neighbours and routers, and with what the host says to its
 #: links alone; all they get of the host's link-local address are answers and messages of ICMP.
+# Protocols that have no word in nft(8) are numbers, 58 is ICMPv6: not every machine has /etc/protocols.
 RULES = """
 add table ip6 {table}; delete table ip6 {table}
 table ip6 {table} {{
@@ -56,7 +57,7 @@ nd-neighbor-advert, nd-redirect }} drop
   }}
   chain to_host {{
     type filter hook input priority filter
-    iifname "{prefix}*" ip6 daddr fe80::/10 meta l4proto != ipv6-icmp ct state != {{ established, related }} drop
+    iifname "{prefix}*" ip6 daddr fe80::/10 meta l4proto != 58 ct state != {{ established, related }} drop
   }}
   chain through {{
     type filter hook forward priority filter
