@@ -12,6 +12,21 @@ from functools import cache
 
 #: Attributes of a filter: what happens to unknown ways into the kernel; how it is searched, 2 is by a tree.
 BAD_ARCHITECTURE, _OPTIMIZE, _TREE = 2, 8, 2
+#: What happens at a call, as libseccomp names it; ERRNO and TRACE have a number besides.
+ACTIONS = {
+    "SCMP_ACT_KILL": 0x00000000, "SCMP_ACT_KILL_THREAD": 0x00000000, "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_ERRNO": 0x00050000, "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": 0x7FFF0000,
+}  # fmt: skip
+OPERATORS = {
+    "SCMP_CMP_NE": 1, "SCMP_CMP_LT": 2, "SCMP_CMP_LE": 3, "SCMP_CMP_EQ": 4, "SCMP_CMP_GE": 5, "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}  # fmt: skip
+#: AUDIT_ARCH_* with libseccomp's bit for x32.
+ARCHITECTURES = {
+    "SCMP_ARCH_X86": 0x40000003, "SCMP_ARCH_X86_64": 0xC000003E, "SCMP_ARCH_X32": 0x4000003E,
+    "SCMP_ARCH_ARM": 0x40000028, "SCMP_ARCH_AARCH64": 0xC00000B7,
+}  # fmt: skip
 
 
 class Compare(ctypes.Structure):
@@ -81,6 +96,13 @@ class Filter:
             _check(_library().seccomp_export_bpf(self._context, file.fileno()), "seccomp_export_bpf")
             file.seek(0)
             return file.read()
+
+
+def ways(comparisons: list[Compare]) -> list[list[Compare]]:
+    """Comparisons of one call's arguments: all must hold; but where an argument is compared twice, each by itself is
+    enough, as Docker's profiles mean it (as in runc)."""
+    places = {one.place for one in comparisons}
+    return [[one] for one in comparisons] if len(places) < len(comparisons) else [comparisons]
 
 
 def number_of(name: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyo_ctl.keys.kinds import Key, Named, One, Several, Table
-from tinyo_ctl.keys.values import number, truth
+from tinyo_ctl.keys.values import milliseconds, number, truth
 
 if TYPE_CHECKING:
     import yaml
@@ -22,12 +22,9 @@ DURATION = re.compile(
 
 
 def period(text: str) -> int:
-    """Milliseconds: "30s", "1m30s", "500ms", "1.5s"; a number alone is seconds."""
-    match = DURATION.fullmatch(f"{text}s" if re.fullmatch(r"[0-9.]+", text) else text)
-    if not text or not match:
+    """Milliseconds, up to those of a day."""
+    if (time := milliseconds(text, DURATION)) is None:
         raise ValueError(f"{text!r} is no time: write it as in 30s, 1m30s or 500ms")
-    hours, minutes, seconds, millis = match.groups(default="0")
-    time = (int(hours) * 60 + int(minutes)) * 60_000 + round(float(seconds) * 1000) + int(millis)
     if time > 24 * 3_600_000:
         raise ValueError(f"{text!r} is longer than a day")
     return time

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyo_ctl.keys.kinds import Key, Kind, Named, One, Several, Table
-from tinyo_ctl.keys.values import truth
+from tinyo_ctl.keys.values import milliseconds, truth
 
 if TYPE_CHECKING:
     import yaml
@@ -13,17 +13,15 @@ if TYPE_CHECKING:
     from tinyo_ctl.mistakes import Reader
 
 DURATION = re.compile(
-    r"(?=.)(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?(?:([0-9]{1,9})ms)?"
+    r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?(?:([0-9]{1,9})ms)?"
 )
 
 
 def duration(text: str) -> int:
-    """Milliseconds: "10s", "1m30s", "500ms", "2h"; a number alone is seconds, as with docker."""
-    match = DURATION.fullmatch(f"{text}s" if re.fullmatch(r"[0-9.]+", text) else text)
-    if not match:
+    """Milliseconds."""
+    if (time := milliseconds(text, DURATION)) is None:
         raise ValueError(f"{text!r} is no time: write it as in 10s, 1m30s or 500ms")
-    hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
-    return round(((hours * 60 + minutes) * 60 + seconds) * 1000 + millis)
+    return time
 
 
 def bound(text: str) -> int:

@@ -17,6 +17,16 @@ def size(text: str) -> int:
     return int(number)
 
 
+def milliseconds(text: str, pattern: re.Pattern[str]) -> int | None:
+    """Of "10s", "1m30s", "500ms"; a number alone is seconds, as with docker. None for what has not the pattern, whose
+    groups are hours, minutes, seconds and milliseconds."""
+    match = pattern.fullmatch(f"{text}s" if re.fullmatch(r"[0-9.]+", text) else text)
+    if not text or not match:
+        return None
+    hours, minutes, seconds, millis = match.groups(default="0")
+    return (int(hours) * 60 + int(minutes)) * 60_000 + round(float(seconds) * 1000) + int(millis)
+
+
 def number(text: str) -> int:
     """A number from 1 upwards."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or not int(text):

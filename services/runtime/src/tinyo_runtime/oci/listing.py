@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tinyo_runtime import libseccomp
 from tinyo_runtime.oci import bundles, names, seccomp, state
 from tinyo_runtime.oci.cgroups import Cgroup
 from tinyo_runtime.oci.errors import OciError
@@ -71,9 +72,9 @@ def features() -> dict[str, Any]:
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
             "seccomp": {
                 "enabled": True,
-                "actions": sorted(seccomp.ACTIONS),
-                "operators": sorted(seccomp.OPERATORS),
-                "archs": sorted(seccomp.ARCHITECTURES),
+                "actions": sorted(libseccomp.ACTIONS),
+                "operators": sorted(libseccomp.OPERATORS),
+                "archs": sorted(libseccomp.ARCHITECTURES),
                 "knownFlags": sorted(seccomp.FLAGS),
                 "supportedFlags": sorted(seccomp.FLAGS),
             },

@@ -4,26 +4,12 @@ have once they are resolved."""
 import binascii
 import errno
 
-from tinyo_runtime.libseccomp import Compare, Filter
+from tinyo_runtime.libseccomp import ACTIONS, ARCHITECTURES, OPERATORS, Compare, Filter, ways
 from tinyo_runtime.oci.errors import OciError
 from tinyo_runtime.oci.parts import Part
 
-#: What happens at a call, as libseccomp names it; ERRNO and TRACE take a number.
-ACTIONS = {
-    "SCMP_ACT_KILL": 0x00000000, "SCMP_ACT_KILL_THREAD": 0x00000000, "SCMP_ACT_KILL_PROCESS": 0x80000000,
-    "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_ERRNO": 0x00050000, "SCMP_ACT_TRACE": 0x7FF00000,
-    "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": 0x7FFF0000,
-}  # fmt: skip
+#: They have a number.
 WITH_NUMBER = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-OPERATORS = {
-    "SCMP_CMP_NE": 1, "SCMP_CMP_LT": 2, "SCMP_CMP_LE": 3, "SCMP_CMP_EQ": 4, "SCMP_CMP_GE": 5, "SCMP_CMP_GT": 6,
-    "SCMP_CMP_MASKED_EQ": 7,
-}  # fmt: skip
-#: AUDIT_ARCH_* with libseccomp's bit for x32.
-ARCHITECTURES = {
-    "SCMP_ARCH_X86": 0x40000003, "SCMP_ARCH_X86_64": 0xC000003E, "SCMP_ARCH_X32": 0x4000003E,
-    "SCMP_ARCH_ARM": 0x40000028, "SCMP_ARCH_AARCH64": 0xC00000B7,
-}  # fmt: skip
 #: seccomp(2): SECCOMP_FILTER_FLAG_*. A process with one thread needs no TSYNC.
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
@@ -66,7 +52,7 @@ def _compiled(seccomp: Part) -> bytes:
         for entry in seccomp.parts("syscalls"):
             action, comparisons = _action(entry, "action", "errnoRet"), _comparisons(entry)
             for name in entry.texts("names") if action != default else ():
-                for way in _ways(comparisons):
+                for way in ways(comparisons):
                     made.add(action, name, *way)
         return made.program()
 
@@ -85,9 +71,3 @@ def _comparisons(entry: Part) -> list[Compare]:
         )
         found.append(Compare(place or 0, OPERATORS[operator], first, second))
     return found
-
-
-def _ways(comparisons: list[Compare]) -> list[list[Compare]]:
-    """All must hold; but two about one argument stand for either of them, as Docker's profiles mean it (as in runc)."""
-    places = [one.place for one in comparisons]
-    return [[one] for one in comparisons] if len(set(places)) < len(places) else [comparisons]

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tinyo_runtime.libseccomp import Compare, number_of
+from tinyo_runtime import libseccomp
+from tinyo_runtime.libseccomp import ARCHITECTURES, OPERATORS, Compare, number_of, ways
 from tinyo_runtime.options import filters
 
 #: Instructions of a filter (BPF_MAXINSNS).
@@ -17,25 +18,9 @@ LONGEST = 4096
 #: Comparisons of arguments in all, and rules for one call that compare several: libseccomp takes minutes for what has
 #: more, and the kernel not at all.
 MOST_COMPARISONS, MOST_CHAINS = 1024, 32
-#: By the names of libseccomp; SCMP_ACT_ERRNO has an error besides.
-ACTIONS = {
-    "SCMP_ACT_KILL": 0,
-    "SCMP_ACT_KILL_THREAD": 0,
-    "SCMP_ACT_KILL_PROCESS": 0x80000000,
-    "SCMP_ACT_TRAP": 0x00030000,
-    "SCMP_ACT_ERRNO": filters.ERRNO,
-    "SCMP_ACT_LOG": 0x7FFC0000,
-    "SCMP_ACT_ALLOW": filters.ALLOW,
-}
-COMPARISONS = ("", "NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")
-#: Ways into the kernels of these machines, and how Docker calls the machines.
-ARCHITECTURES = {
-    "SCMP_ARCH_X86_64": 0xC000003E,
-    "SCMP_ARCH_X86": 0x40000003,
-    "SCMP_ARCH_X32": 0x4000003E,
-    "SCMP_ARCH_AARCH64": 0xC00000B7,
-    "SCMP_ARCH_ARM": 0x40000028,
-}
+#: Nobody is beside a container who could trace it.
+ACTIONS = {name: number for name, number in libseccomp.ACTIONS.items() if name != "SCMP_ACT_TRACE"}
+#: How Docker calls the machines.
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -124,13 +109,10 @@ def reached(version: str) -> bool:
 
 
 def comparisons(arguments: Iterable[dict[str, Any]]) -> list[list[Compare]]:
-    """Of the arguments of a call: all at once, or, where one argument is compared twice, one after the other, as
-    runc does it."""
+    """Of the arguments of a call; the prefix of an operator may be missing."""
     compared = []
     for one in arguments:
-        how = COMPARISONS.index(one["op"].removeprefix("SCMP_CMP_"))
+        how = OPERATORS[f"SCMP_CMP_{one['op'].removeprefix('SCMP_CMP_')}"]
         values = (one.get("value") or 0, one.get("valueTwo") or 0)
         compared.append(Compare(one.get("index") or 0, how, *values))
-    if len({one.place for one in compared}) < len(compared):
-        return [[one] for one in compared]
-    return [compared]
+    return ways(compared)
