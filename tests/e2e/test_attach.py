@@ -252,6 +252,24 @@ def test_only_what_runs_can_be_attached_to(instance: Instance, client: Client, i
     client.down("c")
 
 
+def test_who_sends_at_once_still_hears_why_not(client: Client, image: str) -> None:
+    """The node's write into a call that the runtime has refused hid the refusal, now and then."""
+    client.up(sh(image, "read line"))
+    client.node.Stop(pb.StopRequest(names=["c"]), timeout=PATIENCE)
+    more = [ExecInput(stdin=b"x" * 10_000)] * 20
+    attach = [
+        pb.AttachRequest(start=pb.AttachStart(name="c")),
+        *(pb.AttachRequest(input=one) for one in more),
+    ]
+    run = [pb.ExecRequest(start=pb.ExecStart(name="c")), *(pb.ExecRequest(input=one) for one in more)]
+    for _ in range(50):
+        for call in (client.node.Attach(iter(attach)), client.node.Exec(iter(run))):
+            with pytest.raises(grpc.RpcError) as refusal:
+                next(call)
+            assert "container 'c' is not running" in str(refusal.value)
+    client.down("c")
+
+
 def test_who_reads_slowly_holds_nobody_up_and_misses_nothing(
     instance: Instance, client: Client, image: str
 ) -> None:

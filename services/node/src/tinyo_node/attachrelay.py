@@ -30,12 +30,8 @@ class AttachRelay(Reaching):
             message = "the first message must say which container"
             raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message)
         container = find(self.state, first.start.cluster, first.start.name)
-
-        async def relayed() -> AsyncIterator[rt.AttachRequest]:
-            yield rt.AttachRequest(start=rt.AttachStart(id=container.id, attach=first.start.attach))
-            async for request in requests:
-                yield rt.AttachRequest(input=request.input)
-
+        start = rt.AttachRequest(start=rt.AttachStart(id=container.id, attach=first.start.attach))
+        inputs = (rt.AttachRequest(input=request.input) async for request in requests)
         with removing.attached(self.state, container):
-            async for answer in self.passed_on(context, self.runtime.Attach, relayed()):
+            async for answer in self.conversed(context, self.runtime.Attach, start, inputs):
                 yield pb.AttachResponse(output=answer.output)

@@ -35,7 +35,28 @@ class Reaching:
         """The answers of a call of the runtime. When the caller's call has ended, that one has, too: whoever does not
         read any more leaves a generator behind that waits to be collected."""
         await self.reached()
-        theirs = call(request)
+        async for answer in self._followed(context, call(request)):
+            yield answer
+
+    async def conversed(
+        self, context: Context, call: Callable[[Any], Any], first: Any, rest: AsyncIterator[Any]
+    ) -> AsyncIterator[Any]:
+        """The same for a call with a stream of requests, of which the rest follows when the runtime has agreed to the
+        first: grpc.aio says "Internal error from Core" instead of why, where it writes into a call that was refused."""
+        await self.reached()
+
+        async def requests() -> AsyncIterator[Any]:
+            yield first
+            await theirs.initial_metadata()  # comes with a refusal, too
+            if not theirs.done():
+                async for request in rest:
+                    yield request
+
+        theirs = call(requests())
+        async for answer in self._followed(context, theirs):
+            yield answer
+
+    async def _followed(self, context: Context, theirs: Any) -> AsyncIterator[Any]:
         context.add_done_callback(lambda _: theirs.cancel())  # type: ignore[arg-type]
         async for answer in theirs:
             yield answer

@@ -8,7 +8,7 @@ from tinyo.node.v1 import node_pb2 as pb
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1.version_pb2 import Version
 
-from tinyo_node import collecting, lifecycle
+from tinyo_node import collecting
 from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find
@@ -54,15 +54,9 @@ class Relay(Reaching):
             message = "the first message must say what to run"
             raise TinyoError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SPEC", message)
         container = find(self.state, first.start.cluster, first.start.name)
-        if container.status.paused:  # the runtime says so as well, but whoever still sends may not hear it
-            raise lifecycle.paused(container.spec.name)
-
-        async def relayed() -> AsyncIterator[rt.ExecRequest]:
-            yield rt.ExecRequest(start=rt.ExecStart(id=container.id, exec=first.start.exec))
-            async for request in requests:
-                yield rt.ExecRequest(input=request.input)
-
-        async for answer in self.passed_on(context, self.runtime.Exec, relayed()):
+        start = rt.ExecRequest(start=rt.ExecStart(id=container.id, exec=first.start.exec))
+        inputs = (rt.ExecRequest(input=request.input) async for request in requests)
+        async for answer in self.conversed(context, self.runtime.Exec, start, inputs):
             yield pb.ExecResponse(output=answer.output)
 
     async def PullImage(

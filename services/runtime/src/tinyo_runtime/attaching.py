@@ -21,7 +21,7 @@ from tinyo.v1.stream_pb2 import OUTPUT_STREAM_STDERR, ExecOutput, LogEntry, Term
 
 from tinyo_runtime import execs, failures, logreader, terminals
 from tinyo_runtime.containers import Container, Containers
-from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.errors import Context, TinyoError
 from tinyo_runtime.spawnclient import Process
 
 #: One client at a time writes into a process, by the container's id: two who wait at a full pipe would not both be woken.
@@ -29,9 +29,10 @@ _writing: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDict
 
 
 async def run(
-    containers: Containers, requests: AsyncIterator[AttachRequest]
+    containers: Containers, requests: AsyncIterator[AttachRequest], context: Context
 ) -> AsyncGenerator[ExecOutput, None]:
-    """Output as it comes, then the exit. A client that goes away leaves the process as it is."""
+    """Output as it comes, then the exit. A client that goes away leaves the process as it is. That there is something
+    to attach to is told by the initial metadata."""
     first = await anext(aiter(requests), None)
     if first is None or first.WhichOneof("request") != "start":
         raise TinyoError(
@@ -42,6 +43,7 @@ async def run(
     ended = container.state.HasField("exit")
     if not process and not (start.attach.from_start and ended):
         raise failures.not_running(container.config.spec.name)
+    await context.send_initial_metadata(())
     if process and start.attach.HasField("size"):
         redraw(process, start.attach.size)
     client = Client(containers, container, process, start) if process else None

@@ -80,13 +80,13 @@ class Calls(
     async def Exec(
         self, requests: AsyncIterator[pb.ExecRequest], context: Context
     ) -> AsyncIterator[pb.ExecResponse]:
-        async with contextlib.aclosing(execs.run(self.containers, requests)) as outputs:
+        async with contextlib.aclosing(execs.run(self.containers, requests, context)) as outputs:
             async for output in outputs:
                 yield pb.ExecResponse(output=output)
 
     async def Attach(
         self, requests: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
-        async with contextlib.aclosing(attaching.run(self.containers, requests)) as outputs:
+        async with contextlib.aclosing(attaching.run(self.containers, requests, context)) as outputs:
             async for output in outputs:
                 yield pb.AttachResponse(output=output)

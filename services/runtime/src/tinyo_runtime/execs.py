@@ -14,7 +14,7 @@ from tinyo.v1.stream_pb2 import ExecOutput
 
 from tinyo_runtime import failures, options, pausing, terminals
 from tinyo_runtime.containers import Containers, process_plan
-from tinyo_runtime.errors import TinyoError
+from tinyo_runtime.errors import Context, TinyoError
 from tinyo_runtime.spawnclient import Process
 
 CHUNK = 32 * 1024
@@ -24,9 +24,10 @@ _left = set[asyncio.Future[None]]()
 
 
 async def run(
-    containers: Containers, requests: AsyncIterator[ExecRequest]
+    containers: Containers, requests: AsyncIterator[ExecRequest], context: Context
 ) -> AsyncGenerator[ExecOutput, None]:
-    """Output as it comes, then the exit. A client that goes away takes the program with it."""
+    """Output as it comes, then the exit. A client that goes away takes the program with it. That it has started is told
+    by the initial metadata."""
     first = await anext(aiter(requests), None)
     if first is None or first.WhichOneof("request") != "start":
         raise TinyoError(
@@ -42,6 +43,7 @@ async def run(
     ]
     left = False
     try:
+        await context.send_initial_metadata(())
         for _ in ("stdout", "stderr"):
             while data := await output.get():
                 if left := not data.WhichOneof("output"):
