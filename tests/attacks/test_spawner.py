@@ -19,12 +19,18 @@ from pathlib import Path
 
 import pytest
 from tinyo_runtime.failures import SpawnError
-from tinyo_runtime.spawner import enter, protocol, syscalls
+from tinyo_runtime.spawner import enter, harden, joining, protocol, syscalls
 
 from tests.support.box import PYTHON, Box, Exit, InBox, gone, line, python, state
 
 #: Where a process finds the spawner's modules.
 SOURCE = Path(enter.__file__).parents[2]
+
+
+def status(pid: int) -> dict[str, str]:
+    """proc_pid_status(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 def test_an_entrypoint_cannot_reach_the_interpreter(box: InBox) -> None:
@@ -311,45 +317,77 @@ def test_a_runtime_that_does_not_read_keeps_nobody_out(box: InBox) -> None:
     box(check)
 
 
-def test_a_process_that_joins_is_never_seen_in_the_hosts_namespaces(box: InBox) -> None:
-    """Once it is in the container's pid namespace it can be stopped and looked at from there, and by way of
-    /proc/PID/net the host's network (and by setns all of it, CVE-2016-9962): so it is in none of the host's but for
-    the mounts, before it has its plan."""
+@pytest.mark.parametrize("traceable", [False, True])
+def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: bool) -> None:
+    """A process that was in the container's pid namespace, and still in namespaces of the host, let everybody inside read
+    them by /proc/PID (CVE-2016-9962). And whoever has CAP_SYS_PTRACE could take what privileges it still had."""
 
-    def clone(folder: str, pidfd: str) -> None:
-        """What the spawner does, stopped where the plan would come; afterwards it is where it was."""
+    def join(folder: str, pidfd: str, capabilities: str) -> None:
+        """What the spawner does, stopped where the plan would come, and where the second process begins."""
         import os
         import sys
 
         sys.path.append(folder)
-        from tinyo_runtime.spawner import joining
+        from tinyo_runtime.spawner import enter, joining
 
-        own = [os.readlink(f"/proc/self/ns/{kind}") for kind in os.listdir("/proc/self/ns")]
-        process = joining.clone({"container": 0}, [int(pidfd)])
+        for reserved in (enter.STATUS, enter.PLANS):
+            os.dup2(2, reserved)
+        clone = joining.Successor.clone_inside
+
+        def clone_and_stop(self: joining.Successor, plan: enter.Plan) -> None:
+            clone(self, plan)
+            os.kill(os.getpid(), 19)
+
+        clone_and_stop.__name__ = "clone_inside"
+        joining.Successor.clone_inside = clone_and_stop  # type: ignore[method-assign]
+        plan = {"id": "e", "argv": ["true"], "env": [], "cwd": "/", "user": "", "cgroups": [], "container": 0}
+        plan |= {"stdio": [0, 0, 0], "capabilities": int(capabilities)}
+        process = joining.clone(plan, [int(pidfd)])
         assert process
+        first, children = process.pid, {process.pid: process}
+        print(first, flush=True)
+        input()
+        process.follow(plan, [int(pidfd)], [])
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+        joining.succeed(children)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        assert [*children] == [process.pid] and process.pid != first
         print(process.pid, flush=True)
         input()
-        process.close()
-        os.waitid(os.P_PID, process.pid, os.WEXITED)
-        assert own == [os.readlink(f"/proc/self/ns/{kind}") for kind in os.listdir("/proc/self/ns")]
+        os.kill(process.pid, 9)
+        os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
 
     async def check(box: Box) -> None:
         container = await box.start("c", "cat")
-        command = python(clone, str(SOURCE), str(container.pidfd))
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[container.pidfd]
-        ) as spawner:
-            assert spawner.stdout
-            child = int(await line(spawner.stdout.fileno()))
-            kinds = ("net", "ipc", "uts", "pid", "cgroup")
-            found = {kind: os.readlink(f"/proc/{child}/ns/{kind}") for kind in kinds}
-            wanted = {kind: os.readlink(f"/proc/{container.pid}/ns/{kind}") for kind in kinds}
-            looks = await box.join(container, "e", "sh", "-c", "grep -F /spawner.sock /proc/*/net/unix")
-            seen = await asyncio.wait_for(looks.exited, 20)
+        own = harden.DEFAULT_CAPABILITIES | (joining.CAP_SYS_PTRACE if traceable else 0)
+        command = python(join, str(SOURCE), str(container.pidfd), str(own))
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, pass_fds=[container.pidfd]) as spawner:
+            assert spawner.stdout and spawner.stdin
+            first = int(await line(spawner.stdout.fileno()))
+            assert len(status(first)["NSpid"].split()) == 1, "nobody inside knows of it"
+            spawner.stdin.write(b"\n")
+            spawner.stdin.flush()
+            second = int(await line(spawner.stdout.fileno()))
+            kinds = os.listdir("/proc/self/ns")
+            for kind in kinds:
+                assert os.readlink(f"/proc/{second}/ns/{kind}") == os.readlink(
+                    f"/proc/{container.pid}/ns/{kind}"
+                )
+            assert (
+                Path(f"/proc/{second}/mountinfo").read_text()
+                == Path(f"/proc/{container.pid}/mountinfo").read_text()
+            )
+            assert sorted(os.listdir(f"/proc/{second}/fd")) == ["0", "1", "2", "3"], "streams, and the status"
+            inside = status(second)["NSpid"].split()[1]
+            look = await box.join(container, "look", "cat", f"/proc/{inside}/environ")
+            seen = await asyncio.wait_for(look.exited, 20)
+            now = status(second)
             spawner.communicate(b"\n")
-        assert found == wanted
-        assert seen == Exit(1, 0), "the host's sockets"
         assert spawner.returncode == 0
+        assert seen == Exit(1, 0), "it cannot be looked into by who has no CAP_SYS_PTRACE"
+        privileges = (int(now["CapEff"], 16), int(now["CapBnd"], 16), now["NoNewPrivs"], now["Seccomp"])
+        assert (privileges == (own, own, "1", "2")) is traceable, "who cannot be traced still has them"
 
     box(check)
 
@@ -370,7 +408,7 @@ def test_the_spawner_does_not_stay_where_it_was_for_a_moment(box: InBox) -> None
         assert await asyncio.wait_for(container.exited, 20) == Exit(137, 9)
         with pytest.raises(SpawnError) as caught:
             await box.join(container, "e3", "true")
-        assert (caught.value.step, caught.value.errno) == ("clone", 3)
+        assert (caught.value.step, caught.value.errno) == ("join_container", 3)
         assert {path.name: os.readlink(path) for path in folder.iterdir()} == before
 
     box(check)

@@ -166,6 +166,14 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     what = {"step": error.step, "errno": str(error.errno), "object": error.about}
     reason = f"{os.strerror(error.errno)}: {error.about}" if error.errno else error.about
     message = f"the container could not {error.step.replace('_', ' ')}: {reason}"
+    if error.step == "join_container" and error.errno == errno.ESRCH:
+        return not_running(spec.name)
+    if error.step == "clone_inside":
+        why = "has as many processes as it may have (`pids`)"
+        if error.errno != errno.EAGAIN:
+            why = "has CAP_SYS_PTRACE, and its seccomp profile refuses clone(2)"
+        message = f"container {spec.name!r} {why}: nothing more can be run in it"
+        return TinyoError(FAILED, "START_FAILED", message, what)
     if error.step == "open_terminal":
         what_for, field = ("`tty`", "tty") if spec.tty else ("-t", "")
         message = f"no terminal can be opened in the container: {reason}; leave out {what_for}, or mount nothing at /dev/pts"

@@ -11,7 +11,11 @@ from tinyo.runtime.v1.runtime_pb2 import ContainerState
 
 
 def save(run: Path, state: ContainerState, interface: str) -> None:
-    """Replaces the record of a container in one step."""
+    """Writes the record of a container. Whenever we end, there is the former one, or the new one, or both.
+
+    It is not renamed onto the former one: if the folder is no tmpfs but on ext4, that would wait for the disk
+    (ext4(5), auto_da_alloc), 1 ms each time.
+    """
     folder = f"{run}/containers"
     ticks = start_ticks(state.pid) if state.pid else 0
     record = BootRecord(state=state, start_ticks=ticks, interface=interface)
@@ -20,24 +24,34 @@ def save(run: Path, state: ContainerState, interface: str) -> None:
         os.mkdir(folder)
     with open(new, "wb", 0) as file:
         file.write(record.SerializeToString())
-    os.replace(new, f"{folder}/{state.config.id}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{folder}/{state.config.id}")
+    os.rename(new, f"{folder}/{state.config.id}")
 
 
 def remove(run: Path, id: str) -> None:
     """Forgets a container; one that has no record is no error."""
-    (run / "containers" / id).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{run}/containers/{id}")
 
 
 def load(run: Path) -> Iterator[BootRecord]:
-    """Every record of this boot. One that cannot be read was never finished, and is taken away."""
+    """Every record of this boot. One that was not finished is taken away; one that was, and only lacks its name, gets it."""
+    for new in run.glob("containers/.*"):
+        if (former := new.with_name(new.name[1:])).exists():
+            new.unlink()
+        else:
+            new.rename(former)
     for path in sorted(run.glob("containers/*")):
         record = BootRecord()
         try:
             record.ParseFromString(path.read_bytes())
         except DecodeError:
+            record.Clear()
+        if record.state.config.id == path.name:
+            yield record
+        else:
             path.unlink()
-            continue
-        yield record
 
 
 def start_ticks(pid: int) -> int:

@@ -14,8 +14,9 @@ from contextlib import suppress
 
 from tinyo_runtime.network import firewall
 from tinyo_runtime.network import netlink as nl
+from tinyo_runtime.network.veth import Endpoint
 
-RTM_GETLINK, IFLA_GROUP = 18, 27
+RTM_GETLINK = 18
 #: Seconds after which a cluster loses its element of the set when it has no container any more: most get one again at
 #: once, and to add or delete an element takes 0.3 ms.
 PAUSE = 1
@@ -41,6 +42,9 @@ class Clusters:
         self._empty = set[str]()
         self._tidying: asyncio.TimerHandle | None = None
         self._last = 0
+        #: The number of the cluster that was joined last, and those that interfaces were made with, by address.
+        self._latest = 0
+        self._made_with: dict[str, int] = {}
         #: Families of tables that have the set.
         self.families: tuple[str, ...] = ("ip",)
 
@@ -65,14 +69,22 @@ class Clusters:
         for cluster in (*self._members, *self._empty):
             yield from self._element("add", cluster)
 
-    def join(self, cluster: str, interface: str) -> None:
+    def expected(self, address: str) -> int:
+        """The group that the interface of an address is made with, ahead of need: that of the cluster that was joined
+        last. To give it another one takes up to 1 ms, since the kernel may be busy with namespaces that end."""
+        self._made_with[address] = self._latest
+        return self._latest
+
+    def join(self, cluster: str, endpoint: Endpoint) -> None:
         """An interface belongs to a cluster from now on."""
         number = self._number(cluster)
         if not self._members[cluster] and cluster not in self._empty:
             firewall.run(*self._element("add", cluster))
         self._empty.discard(cluster)
         self._members[cluster] += 1
-        _set_group(interface, number)
+        self._latest = number
+        if self._made_with.pop(endpoint.address, 0) != number:
+            _set_group(endpoint.interface, number)
 
     def leave(self, cluster: str) -> None:
         """Undoes `join`, or what made one known, in a moment. The number stays the cluster's."""
@@ -125,7 +137,7 @@ def _group(index: int) -> int:
     place = 16 + 16  # struct nlmsghdr and struct ifinfomsg, then attributes
     while kind == nl.RTM_NEWLINK and place + 4 <= length:
         size, name = struct.unpack_from("HH", said, place)
-        if name == IFLA_GROUP:
+        if name == nl.IFLA_GROUP:
             return int(struct.unpack_from("I", said, place + 4)[0])
         place += max(4, size + -size % 4)
     raise OSError(errno.ENODEV, "no group", f"interface {index}")
@@ -133,5 +145,5 @@ def _group(index: int) -> int:
 
 def _set_group(interface: str, number: int) -> None:
     name = nl.attribute(nl.IFLA_IFNAME, interface.encode())
-    group = nl.attribute(IFLA_GROUP, struct.pack("I", number))
+    group = nl.attribute(nl.IFLA_GROUP, struct.pack("I", number))
     nl.request(nl.message(nl.RTM_SETLINK, nl.link(), name, group, flags=0))

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 
 class Extras(NamedTuple):
-    """Dotted IPv4, bytes of the largest packet, and an IPv6 address, "" without one."""
+    """Dotted IPv4, bytes of the largest packet, an IPv6 address ("" without one), and a group of interfaces."""
 
     address: str
     mtu: int
     address6: str
+    group: int

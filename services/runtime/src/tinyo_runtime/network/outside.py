@@ -41,10 +41,11 @@ def routes(index: int, gateway: str, more: Extras) -> list[bytes]:
 
 
 def forwarding(index: int, more: Extras) -> list[bytes]:
-    """On the host: what comes from the container goes on."""
+    """On the host: what comes from the container goes on, and it belongs to a group."""
     conf = nl.attribute(IFLA_INET_CONF, nl.attribute(IPV4_DEVCONF_FORWARDING, struct.pack("I", 1)))
     family = nl.attribute(IFLA_AF_SPEC, nl.attribute(socket.AF_INET, conf))
-    return [nl.message(nl.RTM_SETLINK, nl.link(index), family), *ipv6.host(index, more)]
+    group = nl.attribute(nl.IFLA_GROUP, struct.pack("I", more.group))
+    return [nl.message(nl.RTM_SETLINK, nl.link(index), family, group), *ipv6.host(index, more)]
 
 
 def open(record: Path, prefix: str) -> None:

@@ -148,7 +148,8 @@ class Surroundings:
 
     def extras(self, address: IPv4Address) -> Extras:
         """What the endpoint with this address has besides."""
-        return Extras(str(address), uplink.mtu(), pool6.address(self.pool6, address))
+        group = self._clusters.expected(str(address))
+        return Extras(str(address), uplink.mtu(), pool6.address(self.pool6, address), group)
 
     async def given(self, config: ContainerConfig) -> Endpoint:
         """An endpoint for a container, made ahead if there is one; without an address on a network of others."""
@@ -160,7 +161,7 @@ class Surroundings:
             return endpoint
         endpoint = self._ready.take() or await self.make()
         try:
-            self._clusters.join(config.cluster, endpoint.interface)
+            self._clusters.join(config.cluster, endpoint)
             self.taken[endpoint.address].callback(self._clusters.leave, config.cluster)
             self.taken[endpoint.address].enter_context(self._names.known(config, endpoint))
             if endpoint.address6:

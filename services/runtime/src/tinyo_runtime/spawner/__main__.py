@@ -8,7 +8,7 @@ there. Without a runtime and without processes it ends. With `ready` a process w
 """
 
 import contextlib
-import errno
+import functools
 import os
 import select
 import signal
@@ -34,7 +34,8 @@ class Spawner:
 
     def __init__(self, listener: socket.socket, folder: str) -> None:
         self.listener = listener
-        self.folder = folder
+        #: The first process of a container, without a plan yet.
+        self.new_container = functools.partial(start, folder=folder)
         self.runtime: socket.socket | None = None
         #: By id until they are forgotten, and by process id until they are waited for.
         self.processes: dict[str, Process] = {}
@@ -65,10 +66,6 @@ class Spawner:
     def unwatch(self, fd: int) -> None:
         if self.handlers.pop(fd, None):
             self.poll.unregister(fd)
-
-    def new_container(self) -> Process:
-        """The first process of a container, without a plan yet."""
-        return start(folder=self.folder)
 
     def tell(self, op: str, id: str, fds: tuple[int, ...] = (), **what: object) -> None:
         """Sends to the runtime if there is one; whatever it misses it is told when it connects again."""
@@ -130,7 +127,7 @@ class Spawner:
         id, kept = str(plan["id"]), [fds[index] for index in plan["keep"]]
         with failures.of_clone(self, id):
             if id in self.processes:
-                raise FileExistsError(errno.EEXIST, "", "id is taken")
+                raise failures.taken(id)
             process = joining.clone(plan, fds) or self.ready.take() or self.new_container()
             self.processes[id] = self.children[process.pid] = process
             self.watch(process.status, lambda: self.entered(process))
@@ -140,6 +137,7 @@ class Spawner:
         """The status pipe ended: with nothing in it exec succeeded, otherwise a step failed, and it will end."""
         self.unwatch(process.status)
         process.hear()
+        joining.succeed(self.children)
         if not process.failure:
             self.tell("started", process.id, (process.pidfd,), pid=process.pid)
 
@@ -148,7 +146,9 @@ class Spawner:
         never for one that its tracer still holds: that one comes with another SIGCHLD."""
         os.read(wake, 4096)
         with contextlib.suppress(ChildProcessError):
-            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                joining.succeed(self.children)
+                os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
                 if process := self.children.pop(ended.si_pid, None):
                     process.exit = {"status": ended.si_status, "signaled": ended.si_code != os.CLD_EXITED}
                     self.exited(process)
@@ -176,10 +176,9 @@ def main() -> None:
     sys.unshare(sys.CLONE_NEWNS)
     sys.mount("", "/", "", sys.MS_REC | sys.MS_SLAVE)
     harden.protect_spawner()
-    listener = socket.socket(fileno=0)
     for reserved in (STATUS, PLANS):
         os.dup2(python.stderr.fileno(), reserved, inheritable=False)
-    Spawner(listener, python.argv[1]).run()
+    Spawner(socket.socket(fileno=0), python.argv[1]).run()
 
 
 if __name__ == "__main__":

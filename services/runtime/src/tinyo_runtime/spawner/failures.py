@@ -47,6 +47,11 @@ def of_clone(spawner: "Spawner", id: str) -> Iterator[None]:
         spawner.tell("failed", id, step="clone", errno=error.errno, object=error.filename or "")
 
 
+def taken(id: str) -> OSError:
+    """There is a process of that id."""
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), f"id {id}")
+
+
 @contextlib.contextmanager
 def survived(spawner: "Spawner") -> Iterator[None]:
     """Anything malformed ends the connection, never the spawner."""

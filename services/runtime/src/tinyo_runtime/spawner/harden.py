@@ -137,6 +137,9 @@ def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> 
     if gains:  # without no_new_privs only who has CAP_SYS_ADMIN can restrict itself, whoever its user is
         prctl(PR_SET_KEEPCAPS, 1)
     os.setresuid(uid, uid, uid)
+    prctl(
+        PR_SET_DUMPABLE, 0
+    )  # another user may have made it what the host says of setuid programs (fs.suid_dumpable)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     final = kept if uid == 0 else 0
     capset(final | gains * CAP_SYS_ADMIN)
