@@ -54,6 +54,38 @@ def test_a_container_and_what_is_run_in_it(
         assert "File exists" in done.stdout, "it was made when the container started"
 
 
+@pytest.mark.parametrize("traces", [False, True])
+def test_a_profile_may_refuse_new_processes(
+    instance: Instance, client: Client, image: str, tmp_path: Path, traces: bool
+) -> None:
+    """A program that is run in the container is a clone; where it could be traced, the filter is there before it is."""
+    refused = {"names": ["clone", "clone3", "fork", "vfork"], "action": "SCMP_ACT_ERRNO"}
+    (tmp_path / "one.json").write_text(json.dumps(PROFILE | {"syscalls": [refused]}))
+    (tmp_path / "one.yml").write_text(
+        f"container: {image}\ncommand: [sleep, '1000']\nsecurity:\n  seccomp: one.json\n"
+        f"  capabilities: {{add: [{'SYS_PTRACE' if traces else ''}]}}\n"
+    )
+    instance.cli("+", str(tmp_path / "one.yml"))
+    done = instance.cli("exec", "one", "--", "sh", "-c", "echo here; true | true", check=False)
+    if traces:
+        why = "has CAP_SYS_PTRACE, and its seccomp profile refuses clone(2): nothing more can be run in it"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"tinyo: container 'one' {why}\n")
+    else:
+        assert done.stdout == "here\n" and "can't fork: Operation not permitted" in done.stderr
+    instance.cli("-", "one")
+
+
+def test_where_no_process_has_room_none_is_run(
+    instance: Instance, client: Client, image: str, tmp_path: Path
+) -> None:
+    (tmp_path / "full.yml").write_text(f"container: {image}\ncommand: [sleep, '1000']\npids: 1\n")
+    instance.cli("+", str(tmp_path / "full.yml"))
+    done = instance.cli("exec", "full", "--", "true", check=False)
+    why = "container 'full' has as many processes as it may have (`pids`): nothing more can be run in it"
+    assert (done.returncode, done.stderr) == (1, f"tinyo: {why}\n")
+    instance.cli("-", "full")
+
+
 def test_wrong_input_changes_nothing(instance: Instance, client: Client, image: str, tmp_path: Path) -> None:
     file = tmp_path / "web.yml"
     file.write_text(f"container: {image}\nsecurity:\n  seccomp: web.json\n")
