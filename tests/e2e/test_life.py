@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from tinyo.v1.stream_pb2 import ExecSpec
 
 from tests.support import images
 from tests.support.client import Client
-from tests.support.instance import Instance
+from tests.support.instance import PATIENCE, PROGRAMS, SERVICES, Instance
 from tests.support.registry import free_port
 
 
@@ -277,3 +278,19 @@ def test_the_root_is_as_the_image_has_it(client: Client, image: str) -> None:
     host, extra = image.rpartition("/")[0], images.layer(images.folder(".", mode=0o711))
     client.up(shell("web", images.busybox_image(host, "root", [extra])))
     assert client.run("web", "stat", "-c", "%a", "/")[1] == b"711\n"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_instance_has_each_service_once(
+    instance: Instance, client: Client, image: str, service: str
+) -> None:
+    """Two runtimes made each other's tables of nftables again, for ever."""
+    client.up(v1.ContainerSpec(name="one", image=image, command=["sleep", "1000"]))
+    second = subprocess.run(
+        [PROGRAMS / service], env=instance.environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert second.returncode == 1 and second.stderr.count("\n") == 1, second.stderr
+    assert second.stderr.startswith(f"another {service}") or second.stderr.startswith("another node answers")
+    assert str(instance.run) in second.stderr and "stop it first" in second.stderr
+    assert client.run("one", "echo", "here")[:2] == (0, b"here\n")
+    client.down("one")

@@ -1,7 +1,9 @@
 """What every service of this kind has: limits on what it takes in, health, reflection, and a need of root."""
 
+import fcntl
 import os
 import resource
+import time
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -10,6 +12,9 @@ from grpc_reflection.v1alpha import reflection
 from tinyo_runtime import failpoints, oom
 
 failpoints.begin()  # where developers ask for them: before anything else happens
+
+#: Seconds.
+PATIENCE = 2
 
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 << 20),
@@ -26,11 +31,33 @@ async def add_to(server: grpc.aio.Server, service: str) -> None:
     reflection.enable_server_reflection([service, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 
 
+def begin(run: str) -> None:
+    """All that follows, for a service with this folder. SystemExit."""
+    need_root()
+    be_alone(run)
+    open_many()
+
+
 def need_root() -> None:
     """SystemExit with one sentence for anybody else."""
     if os.geteuid() != 0:
         raise SystemExit("tinyo-runtime needs root: it makes namespaces, mounts and interfaces")
     oom.protect()
+
+
+def be_alone(run: str) -> None:
+    """Two of one instance would take each other's containers, and tables of nftables, for their own. SystemExit when there
+    is another one after a moment, in which one that was killed lets go (flock(2)). What we hold ends with us."""
+    os.makedirs(run, 0o700, exist_ok=True)
+    lock = os.open(f"{run}/runtime.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"another tinyo-runtime has {run}: stop it first") from None
+            time.sleep(0.05)
 
 
 def open_many() -> None:
