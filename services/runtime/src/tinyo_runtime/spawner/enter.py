@@ -141,7 +141,8 @@ def enter(status: int, plans: int, steps: Sequence[Step], folder: str) -> NoRetu
         harden.be_unreadable()
         prepared = system.prepare(folder) if folder else {}
         step = "receive_plan"
-        message, fds = protocol.receive(socket.socket(fileno=PLANS)) or ({}, [])  # nobody needs us
+        # Kept until exec: to let go of a socket that is open is a warning, and takes Python 0.1 ms.
+        message, fds = protocol.receive(_held := socket.socket(fileno=PLANS)) or ({}, [])  # nobody needs us
         plan = Plan(message, fds, folder, prepared)
         for do in steps:
             step = do.__name__

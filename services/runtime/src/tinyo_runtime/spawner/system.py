@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+from tinyo_runtime.spawner import rehearsal
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.mounts import attach, open_in_root
 
@@ -50,6 +51,7 @@ def prepare(folder: str) -> dict[str, int]:
         os.mkdir(name, 0o700)
     mount_proc()
     mount_dev()
+    rehearsal.rehearse()
     return {f"/{name}": os.open(name, os.O_PATH | os.O_CLOEXEC) for name in ("proc", "dev")}
 
 
