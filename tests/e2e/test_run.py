@@ -85,6 +85,28 @@ def test_what_is_asked_for_is_what_it_has(
     client.down(name)
 
 
+def test_options_are_what_the_keys_of_a_statefile_are(
+    instance: Instance, client: Client, image: str, tmp_path: Path
+) -> None:
+    """All the way into the kernel; an entrypoint is one word, as with docker."""
+    (tmp_path / "variables").write_text("A=file\nB=file\n")
+    script = "hostname; echo $A $B; echo x >/x; echo y >/t/y && cat /t/y; grep CapEff /proc/self/status"
+    options = ("--hostname", "h.example.com", "--env-file", str(tmp_path / "variables"), "-e", "A=said")
+    more = (
+        "--read-only",
+        "--tmpfs",
+        "/t:size=1m",
+        "--cap-drop=ALL",
+        "--cap-add=CHOWN",
+        "--init",
+        "-m",
+        "64m",
+    )
+    found = run(instance, "--rm", *options, *more, "--entrypoint", "sh", image, "-c", script)
+    assert found[:2] == (0, b"h.example.com\nsaid file\ny\nCapEff:\t0000000000000001\n")
+    assert b"Read-only file system" in found[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
@@ -95,6 +117,9 @@ def test_what_is_asked_for_is_what_it_has(
         (("-v", "foo", "IMAGE"), 125, "-v: 'foo' is no mount"),
         (("-w", "rel", "IMAGE"), 125, "workdir 'rel' is not an absolute path"),
         (("-it", "IMAGE", "sh"), 125, "standard input is not a terminal"),
+        (("--cpus", "0", "IMAGE"), 125, "--cpus: '0' is no number of processors"),
+        (("--stop-signal", "NOPE", "IMAGE"), 125, "'NOPE' is no signal"),
+        (("--restart", "always", "IMAGE"), 125, "--rm and --restart do not go together"),
     ],
 )
 def test_what_cannot_be_run_is_one_error(

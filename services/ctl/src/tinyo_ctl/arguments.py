@@ -20,6 +20,8 @@ reached, 130 interrupted; that of `exec` is the program's own.
 environment: $TINYO_INSTANCE is an installation beside "tinyo", with services and containers of its own;
 $TINYO_HOST is what --host says; $NO_COLOR turns colours off."""
 
+#: Arguments of a command that its usage lists.
+MOST = 20
 #: How help looks: as it is written.
 LOOK: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
@@ -55,12 +57,28 @@ def parse(commands: Sequence[Command], arguments: list[str], host: str) -> tuple
     command, words = find(commands, options.words)
     examples = f"examples:\n{command.examples}"
     parser = argparse.ArgumentParser(
-        f"tinyo {command.names[0]}", description=command.help, epilog=examples, **LOOK
+        f"tinyo {command.names[0]}",
+        usage=usage(command),
+        description=command.help,
+        epilog=examples,
+        **LOOK,
     )
     parser.add_argument("--host", default=options.host, help=argparse.SUPPRESS)
     for flags, settings in command.arguments:
         parser.add_argument(*flags, **settings)
     return command, parser.parse_args(words)
+
+
+def usage(command: Command) -> str | None:
+    """One line, where all the options would hide what is wrong with one of them; None: as argparse has it."""
+    if len(command.arguments) <= MOST:
+        return None
+    words = [
+        f"[{settings['metavar']} ...]" if "nargs" in settings else settings["metavar"]
+        for flags, settings in command.arguments
+        if not flags[0].startswith("-")
+    ]
+    return f"tinyo {command.names[0]} [OPTION ...] {' '.join(words)}"
 
 
 def find(commands: Sequence[Command], words: list[str]) -> tuple[Command, list[str]]:

@@ -5,6 +5,7 @@ import importlib
 import sys
 from typing import Any
 
+from tinyo_ctl import options
 from tinyo_ctl.arguments import Command, parse
 
 
@@ -80,17 +81,6 @@ NAMES = flag("names", nargs="+", metavar="NAME", help="name or id")
 GRACE = flag(
     "-t", "--time", type=seconds, metavar="SECONDS", help="before it is killed (default: stop_grace, 10)"
 )
-#: Each is named as its key in a Statefile.
-LIMITS = [
-    flag("--memory", metavar="SIZE", help="bytes, as in 512m"),
-    flag("--memory-swap", metavar="SIZE", help="memory and swap together; -1 is all there is"),
-    flag("--memory-reservation", metavar="SIZE", help="left to it when the machine runs out of memory"),
-    flag("--cpus", metavar="N", help="processors, as in 1.5"),
-    flag("--cpu-weight", metavar="N", help="share of the processors, 1 to 10000 (default: 100)"),
-    flag("--cpuset", metavar="LIST", help="processors that it may use, as in 0-3,6"),
-    flag("--pids", metavar="N", help="processes and threads (default: 4096)"),
-    flag("--io-weight", metavar="N", help="share of the disks, 1 to 10000 (default: 100)"),
-]
 FOLLOW = flag("-f", "--follow", action="store_true", help="go on with what comes")
 
 DETACH = flag(
@@ -193,7 +183,8 @@ COMMANDS = (
         "  tinyo run --rm -it alpine sh          a shell in a new container, which is gone afterwards\n"
         "  tinyo run --rm -i alpine sort <names >sorted\n"
         "  tinyo run -d --name web -p 8080:80 -v ./site:/srv nginx\n"
-        "  tinyo run -e DEBUG=1 -u 1000 -w /srv team/app:2 -- ./check --all",
+        "  tinyo run -e DEBUG=1 -u 1000 -w /srv team/app:2 -- ./check --all\n"
+        "  tinyo run --rm -it --entrypoint sh --read-only --tmpfs /tmp --memory 512m team/app:2",
         [
             flag("--rm", action="store_true", help="take it away when it has ended"),
             flag(
@@ -228,6 +219,14 @@ COMMANDS = (
             ),
             flag("-w", "--workdir", default="", metavar="PATH", help="working directory"),
             flag("-u", "--user", default="", metavar="USER", help="user, or user:group"),
+            flag(
+                "--env-file",
+                action="append",
+                default=[],
+                metavar="FILE",
+                help="variables, a line each; -e counts before them",
+            ),
+            *(one.argument() for one in options.OPTIONS),
             DETACH,
             SIG_PROXY,
             flag("image", metavar="IMAGE", help="which is pulled when it is not there"),
@@ -339,7 +338,7 @@ COMMANDS = (
         "limits:update",
         "  tinyo update web --memory 1g --cpus 1.5\n"
         "  tinyo update web db --pids none       none takes a limit away",
-        [NAMES, *LIMITS],
+        [NAMES, *(one.argument() for one in options.LIMITS)],
     ),
     Command(
         ("stats",),

@@ -9,19 +9,17 @@ from tinyo.v1.resources_pb2 import Resources
 from tinyo_ctl.client import correlation_id
 from tinyo_ctl.failures import UsageError
 from tinyo_ctl.keys import limits
+from tinyo_ctl.options import LIMITS
 from tinyo_ctl.render import succeed
 from tinyo_ctl.services import node
 from tinyo_ctl.tell import safe
-
-#: Options of the command, each named as its key in a Statefile.
-OPTIONS = ("memory", "memory_swap", "memory_reservation", "cpus", "cpu_weight", "cpuset", "pids", "io_weight")
 
 
 def update(options: argparse.Namespace) -> int:
     """Changes what is said, and nothing else; "none" takes a limit away."""
     request = UpdateRequest(names=options.names, correlation_id=correlation_id())
     values: dict[str, Any] = {}
-    for name in OPTIONS:
+    for name in [limit.key for limit in LIMITS]:
         if (text := getattr(options, name)) is not None:
             field = limits.KEYS[name].field.removeprefix("resources.")
             values[field] = ("" if name == "cpuset" else 0) if text == "none" else parsed(name, text)

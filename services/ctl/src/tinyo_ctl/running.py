@@ -14,12 +14,14 @@ from tinyo.node.v1.node_pb2_grpc import NodeServiceStub
 from tinyo.v1.attach_pb2 import AttachSpec
 from tinyo.v1.container_pb2 import Container, ContainerSpec
 from tinyo.v1.error_pb2 import Error
-from tinyo.v1.policy_pb2 import RESTART_KIND_REMOVE, RestartPolicy
+from tinyo.v1.policy_pb2 import RESTART_KIND_REMOVE
 from tinyo.v1.stdin_pb2 import STANDARD_INPUT_CLOSED, STANDARD_INPUT_ONCE, STANDARD_INPUT_OPEN
 
-from tinyo_ctl import attaching, notation, shorthand, terminal
+from tinyo_ctl import attaching, shorthand, terminal
+from tinyo_ctl import options as more
 from tinyo_ctl.client import correlation_id
 from tinyo_ctl.failures import Failure, UsageError
+from tinyo_ctl.keys import envfile, ports
 from tinyo_ctl.refusals import NodeError
 from tinyo_ctl.services import node
 from tinyo_ctl.tell import safe
@@ -78,19 +80,28 @@ def specified(options: argparse.Namespace) -> ContainerSpec:
     """What the command line asks for, in the words of a Statefile. UsageError."""
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     stdin = STANDARD_INPUT_OPEN if options.detach else STANDARD_INPUT_ONCE
-    return ContainerSpec(
+    env: dict[str, str] = {}
+    for file in options.env_file:
+        env |= parsed("--env-file", lambda name: envfile.read(os.getcwd(), name), file)
+    env |= dict(pair for text in options.env if (pair := parsed("-e", variable, text)))
+    spec = ContainerSpec(
         name=options.name or made_up(options.image),
         image=options.image,
         command=command,
-        env=dict(pair for text in options.env if (pair := parsed("-e", variable, text))),
-        ports=[parsed("-p", notation.port, text) for text in options.publish],
+        env=env,
+        ports=[port for text in options.publish for port in parsed("-p", ports.parsed, text)],
         mounts=[_mount(text) for text in options.volume],
         workdir=options.workdir,
         user=options.user,
         tty=options.tty,
         stdin=stdin if options.interactive else STANDARD_INPUT_CLOSED,
-        restart=RestartPolicy(kind=RESTART_KIND_REMOVE) if options.rm else None,
+        **more.fields(options),
     )
+    if options.rm and spec.HasField("restart"):
+        raise UsageError("--rm and --restart do not go together: what is started again is not taken away")
+    if options.rm:
+        spec.restart.kind = RESTART_KIND_REMOVE
+    return spec
 
 
 def parsed(option: str, parse: Callable[[str], Made], text: str) -> Made:
