@@ -183,6 +183,24 @@ def test_a_set_user_id_program_makes_nobody_root(box: InBox, gains: bool) -> Non
     box(check)
 
 
+@both
+@pytest.mark.parametrize("user", ["", "bob"])
+def test_a_profile_without_capset_takes_nothing_from_who_gains_privileges(
+    box: InBox, how: str, user: str
+) -> None:
+    """CAP_SYS_ADMIN, which loading the filter needs then, has gone with exec all the same."""
+
+    async def check(box: Box) -> None:
+        refused = [{"names": ["capset"], "action": "SCMP_ACT_KILL_PROCESS"}]
+        plan = own(profile(syscalls=refused)) | {"user": user, "new_privileges": True}
+        lines = await said(box, how, "grep -E '^(Cap(Prm|Eff|Bnd)|Seccomp:)' /proc/self/status", **plan)
+        mask = "0000000000000000" if user else "00000000800405fb"
+        expected = [f"CapPrm:\t{mask}", f"CapEff:\t{mask}", "CapBnd:\t00000000800405fb", "Seccomp:\t2"]
+        assert lines == expected
+
+    box(check)
+
+
 def test_a_profile_that_refuses_what_a_start_needs_says_so(box: InBox) -> None:
     async def check(box: Box) -> None:
         rules = [{"name": "execve", "action": "SCMP_ACT_ERRNO"}]

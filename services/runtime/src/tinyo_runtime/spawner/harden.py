@@ -134,7 +134,8 @@ def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> 
     os.setgroups(groups)
     os.setresgid(groups[0], groups[0], groups[0])
     gains = bool(plan.get("new_privileges"))
-    if gains:  # without no_new_privs only who has CAP_SYS_ADMIN can restrict itself, whoever its user is
+    if gains:  # without no_new_privs only who has CAP_SYS_ADMIN can restrict itself, whoever its user is; exec takes it
+        # away, as it does with all that is not in the bounding set, and so a filter may refuse capset(2)
         prctl(PR_SET_KEEPCAPS, 1)
     os.setresuid(uid, uid, uid)
     prctl(
@@ -148,8 +149,6 @@ def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> 
     program: bytes | None = plan["seccomp"] if "seccomp" in plan else without_keys()
     if program is not None:
         seccomp(program)
-    if gains:
-        capset(final)
     env.setdefault("HOME", home)
 
 
