@@ -41,7 +41,8 @@ def mortal(image: str) -> Iterator[tuple[Instance, Client]]:
     """An instance whose services may be killed."""
     with Instance() as made, Client(made.socket("tinyo-node")) as client:
         yield made, client
-        made.cli("-", "-t", "0", *(container.spec.name for container in client.ls()))
+        if names := [container.spec.name for container in client.ls()]:
+            made.cli("-", "-t", "0", *names)
 
 
 def spec(image: str, name: str, script: str = "", **more: object) -> v1.ContainerSpec:
@@ -317,6 +318,59 @@ def test_restarts_and_waits_outlive_a_node(mortal: tuple[Instance, Client], imag
     while client.get("web").status.started_at == web.status.started_at:
         after = client.until("web", ev.EVENT_REASON_RUNNING, after).sequence
     assert client.get("web").status.phase == RUNNING
+
+
+@pytest.mark.parametrize(
+    ("verb", "services"),
+    [
+        ("stop", ("tinyo-runtime",)),
+        ("restart", ("tinyo-node", "tinyo-runtime")),
+        ("remove", ("tinyo-node", "tinyo-runtime")),
+    ],
+)
+def test_time_to_end_outlives_services(
+    mortal: tuple[Instance, Client], image: str, verb: str, services: tuple[str, ...]
+) -> None:
+    """They die while it still ends, and would give it ten minutes by its spec afterwards."""
+    own, client = mortal
+    script = "trap 'echo bye' TERM; echo ready; while :; do sleep 0.05; done"
+    client.up(spec(image, "web", script, stop_grace_ms=600_000))
+    says(client, "web", b"ready")
+    after = newest(client)
+    names, grace = ["web"], 1500
+    call: grpc.RpcContext
+    match verb:
+        case "stop":
+            call = client.node.Stop.future(pb.StopRequest(names=names, grace_ms=grace), timeout=PATIENCE)
+        case "restart":
+            restart = verbs.RestartRequest(names=names, grace_ms=grace)
+            call = client.node.Restart.future(restart, timeout=PATIENCE)
+        case _:
+            call = client.node.Remove(pb.RemoveRequest(names=names, grace_ms=grace), timeout=PATIENCE)
+    client.until("web", ev.EVENT_REASON_STOPPING, after)
+    call.cancel()
+    for service in services:
+        own.kill(service)
+    for service in reversed(services):
+        own.start(service)
+    last = {"stop": ev.EVENT_REASON_EXITED, "restart": ev.EVENT_REASON_RUNNING}
+    client.until("web", last.get(verb, ev.EVENT_REASON_REMOVED), after)
+
+
+def test_time_to_end_is_for_one_end_alone(client: Client, instance: Instance, image: str) -> None:
+    """Not for the one after it, nor when there was nothing to end."""
+    client.up(spec(image, "web", HEARS))
+    says(client, "web", b"ready")
+    instance.cli("stop", "web", "-t", "0")
+    assert client.get("web").status.exit.signal == signal.SIGKILL
+    for again in ("start", "restart"):
+        instance.cli("stop", "web", "-t", "0")
+        instance.cli(again, "web")
+        assert client.run(
+            "web", "sh", "-c", "until grep -q 'SigCgt.*[4-7c-f]...$' /proc/1/status; do sleep 0.02; done"
+        )
+        instance.cli("stop", "web")
+        assert client.get("web").status.exit.code == 7
 
 
 def test_wait_prints_codes_as_they_come(client: Client, instance: Instance, image: str) -> None:

@@ -4,7 +4,7 @@ Memory is changed first and written at once, in order; a caller is answered, and
 write is durable. A write that fails is undone in memory.
 
 Keys: `clusters/C/containers/NAME` (tinyo.v1.Container), `clusters/C/revisions/N` (the ApplyRequest that
-made it), `events/N`.
+made it), `clusters/C/graces/ID` (how long one may take to end), `events/N`.
 """
 
 import os
@@ -55,12 +55,12 @@ class State:
             await self.write(changed.values(), *events.ACCEPTED, also=also)
         return accepted, containers
 
-    async def remove(self, containers: Sequence[v1.Container]) -> None:
+    async def remove(self, containers: Sequence[v1.Container], also: Changes = ()) -> None:
         """Wants these gone."""
         with undo.on_failure(self, {key_of(container): None for container in containers}):
             for container in containers:
                 self.containers.pop(key_of(container), None)
-            await self.write(containers, *events.STOPPING)
+            await self.write(containers, *events.STOPPING, also=also)
 
     async def write(self, containers: Collection[v1.Container], *news: Event, also: Changes = ()) -> None:
         """Writes what memory has of these, and news of each; durable when it returns."""

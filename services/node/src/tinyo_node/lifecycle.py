@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 from tinyo.node.v1 import node_pb2 as pb
-from tinyo.node.v1.verbs_pb2 import RestartRequest
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_node import events, failures, policies
+from tinyo_node import events, failures, graces, policies
 from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find_all
@@ -18,9 +17,7 @@ from tinyo_node.lookup import find_all
 if TYPE_CHECKING:
     from tinyo_node.cluster import Key, State
     from tinyo_node.reconcile import Reconciler
-
-#: Milliseconds that a container is given to stop unless its spec or somebody says otherwise.
-GRACE_MS = 10_000
+    from tinyo_node.sqlite import Changes
 
 
 class Lifecycle:
@@ -34,6 +31,7 @@ class Lifecycle:
         for container in containers:
             if container.status.paused:
                 raise paused(container.spec.name)
+        also: list[tuple[str, bytes | None]] = []
         for container in containers:
             status = container.status
             if container.desired == v1.DESIRED_STATE_RUNNING and status.phase == v1.PHASE_RUNNING:
@@ -45,21 +43,23 @@ class Lifecycle:
                 v1.PHASE_STOPPING,
             ):  # the process that ends is followed by another
                 container.restart_of.CopyFrom(status.started_at)
+            else:
+                also += graces.over(self.reconciler, container)
             status.phase = v1.PHASE_PENDING
             status.ClearField("error")
             policies.forget(container.status)
-        await asyncio.shield(self.state.write(containers))
+        await asyncio.shield(self.state.write(containers, also=also))
         await self.reconciler.settled(containers)
         return pb.StartResponse(containers=containers)
 
     async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
         containers = find_all(self.state, request.cluster, request.names)
-        allow(self.reconciler, containers, request)
+        also = allow(self.reconciler, containers, request)
         for container in containers:
             container.desired = v1.DESIRED_STATE_STOPPED
             policies.forget(container.status)
         running = [c for c in containers if c.status.phase in (v1.PHASE_RUNNING, v1.PHASE_STOPPING)]
-        await asyncio.shield(self.state.write(containers))
+        await asyncio.shield(self.state.write(containers, also=also))
         await self.reconciler.settled(running)
         return pb.StopResponse(containers=containers)
 
@@ -70,28 +70,17 @@ def paused(name: str) -> TinyoError:
     return TinyoError(grpc.StatusCode.FAILED_PRECONDITION, "CONTAINER_PAUSED", message, {"name": name})
 
 
-def allow(
-    work: "Reconciler",
-    containers: Iterable[v1.Container],
-    request: pb.StopRequest | pb.RemoveRequest | RestartRequest,
-) -> None:
-    """Notes who wants these to stop, and how much time they have."""
+def allow(work: "Reconciler", containers: Iterable[v1.Container], request: "graces.Said") -> "Changes":
+    """Notes who wants these to stop, and how much time they have; to be written with that."""
     for container in containers:
         container.correlation_id = request.correlation_id
-        if request.HasField("grace_ms"):
-            work.grace[container.id] = request.grace_ms
+    return graces.note(work, containers, request)
 
 
 def is_unwanted(container: v1.Container, own: rt.ContainerState | None) -> bool:
     """Whether the process that it has shall end, for good or to be followed by another."""
     restarts = own and container.HasField("restart_of") and container.restart_of == own.started_at
     return container.desired == v1.DESIRED_STATE_STOPPED or bool(restarts)
-
-
-def grace(work: "Reconciler", container: v1.Container | rt.ContainerConfig) -> int:
-    """Milliseconds that it is given now, by whoever wants it to stop or by its spec."""
-    own = container.spec.stop_grace_ms if container.spec.HasField("stop_grace_ms") else GRACE_MS
-    return work.grace.pop(container.id, own)
 
 
 async def stop(work: "Reconciler", key: "Key") -> None:
@@ -103,9 +92,11 @@ async def stop(work: "Reconciler", key: "Key") -> None:
 
 async def end(work: "Reconciler", container: v1.Container) -> None:
     """Ends its process."""
-    answer = await work.runtime.Stop(rt.StopRequest(ids=[container.id], grace_ms=grace(work, container)))
+    request = rt.StopRequest(ids=[container.id], grace_ms=graces.of(work, container))
+    answer = await work.runtime.Stop(request)
     failures.check(answer)
     work.observe(answer.results[0].state)
+    await graces.forget(work, container)
 
 
 async def start(work: "Reconciler", key: "Key") -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 
-from tinyo_node import changing, events, failures, lifecycle, patience, pulls, renaming, restarting
+from tinyo_node import changing, events, failures, graces, lifecycle, patience, pulls, renaming, restarting
 from tinyo_node.cluster import Key, State, key_of
 
 if TYPE_CHECKING:  # generated for type checkers alone
@@ -30,7 +30,7 @@ class Reconciler:
         self.observed: dict[str, rt.ContainerState | None] = {}
         self.connected = asyncio.Event()
         #: Milliseconds that a container is given to stop, by id, where somebody said so.
-        self.grace: dict[str, int] = {}
+        self.grace = graces.written(state.table)
         self.again = set[Key]()
         self._looks: dict[Key, asyncio.Task[None]] = {}
 
@@ -94,12 +94,12 @@ async def remove_stale(work: Reconciler, key: Key) -> None:
     """Takes away what the runtime has under this name and nobody wants any more."""
     desired = work.state.containers.get(key, v1.Container())
     config = next(state.config for state in work.states(key) if state.config.id != desired.id)
-    await work.runtime.Stop(rt.StopRequest(ids=[config.id], grace_ms=lifecycle.grace(work, config) or 0))
+    await work.runtime.Stop(rt.StopRequest(ids=[config.id], grace_ms=graces.of(work, config) or 0))
     failures.check(await work.runtime.Delete(rt.DeleteRequest(ids=[config.id])))
     if config.id in work.observed:
         work.observed[config.id] = None
     gone = v1.Container(cluster=config.cluster, id=config.id, spec=config.spec)
-    await work.state.write([gone], *events.REMOVED)
+    await work.state.write([gone], *events.REMOVED, also=graces.over(work, gone))
 
 
 async def reflect(work: Reconciler, key: Key) -> None:

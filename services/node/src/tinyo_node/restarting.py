@@ -12,7 +12,7 @@ from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
 
-from tinyo_node import lifecycle, policies, reconcile, removing
+from tinyo_node import graces, lifecycle, policies, reconcile, removing
 
 if TYPE_CHECKING:
     from tinyo_node.cluster import Key
@@ -55,6 +55,7 @@ async def end(work: "Reconciler", key: "Key") -> None:
     container = work.state.containers[key]
     stopping = ev.Event(reason=ev.EVENT_REASON_STOPPING, message="it is unhealthy, and will be started again")
     await work.state.write([container], stopping)
+    await graces.forget(work, container)  # of an earlier process, whose end a node did not live to see
     await lifecycle.end(work, container)
 
 

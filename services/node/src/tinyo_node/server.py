@@ -40,8 +40,8 @@ class NodeService(calls.Calls, node_pb2_grpc.NodeServiceServicer):
         lookup.resolve(self.state, request)
         containers = [self.state.containers[request.cluster, name] for name in request.names]
         after = self.state.log.newest
-        lifecycle.allow(self.reconciler, containers, request)
-        await asyncio.shield(self.state.remove(containers))
+        also = lifecycle.allow(self.reconciler, containers, request)
+        await asyncio.shield(self.state.remove(containers, also))
         settled = asyncio.create_task(self.reconciler.settled(containers))
         async for answer in following.remove(self.state, containers, after, settled):
             yield answer

@@ -11,7 +11,7 @@ from tinyo.runtime.v1 import runtime_pb2 as rt
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1 import event_pb2 as ev
 
-from tinyo_node import lifecycle, policies, renaming
+from tinyo_node import graces, lifecycle, policies, renaming
 from tinyo_node.errors import TinyoError
 from tinyo_node.interceptors import Context
 from tinyo_node.lookup import find, find_all
@@ -48,20 +48,21 @@ class Verbs(Reaching):
         self, containers: list[v1.Container], number: int, correlation_id: str
     ) -> rt.KillResponse:
         """What is wanted is durable before anybody dies: a node that dies in between goes on with it."""
+        also: list[tuple[str, bytes | None]] = []
         for container in containers:
             container.correlation_id = correlation_id
             if number == signal.SIGKILL:
                 container.desired = v1.DESIRED_STATE_STOPPED
                 policies.forget(container.status)
-                self.reconciler.grace[container.id] = 0
+                also += graces.given(self.reconciler, container, 0)
         told = ev.Event(reason=ev.EVENT_REASON_KILLED, message=f"signal {number}")
-        await self.state.write(containers, told)
+        await self.state.write(containers, told, also=also)
         ids = [container.id for container in containers]
         answer = await self.runtime.Kill(rt.KillRequest(ids=ids, signal=number))
         if number == signal.SIGKILL:
             await self.reconciler.settled(containers)  # that one has ended meanwhile is what was wanted
-            for id in ids:
-                self.reconciler.grace.pop(id, None)
+            for container in containers:
+                await graces.forget(self.reconciler, container)
         else:
             await self._observed(containers, answer.results)
         return answer
@@ -98,7 +99,7 @@ class Verbs(Reaching):
 
     async def Restart(self, request: pb.RestartRequest, context: Context) -> pb.RestartResponse:
         containers = find_all(self.state, request.cluster, request.names)
-        lifecycle.allow(self.reconciler, containers, request)
+        also = lifecycle.allow(self.reconciler, containers, request)
         for container in containers:
             container.desired = v1.DESIRED_STATE_RUNNING
             policies.forget(container.status)
@@ -107,7 +108,7 @@ class Verbs(Reaching):
             elif container.status.phase not in (v1.PHASE_PENDING, v1.PHASE_PULLING):
                 container.status.phase = v1.PHASE_PENDING
                 container.status.ClearField("error")
-        await asyncio.shield(self.state.write(containers))
+        await asyncio.shield(self.state.write(containers, also=also))
         await self.reconciler.settled(containers)
         return pb.RestartResponse(containers=containers)
 
