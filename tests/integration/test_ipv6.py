@@ -12,7 +12,7 @@ import pytest
 from tinyo_runtime.errors import TinyoError
 from tinyo_runtime.network import forwarding6, pool6
 
-from tests.support.clean import assert_clean, snapshot
+from tests.support.clean import assert_clean, routes, snapshot
 from tests.support.lan import HOST, HOST6, NEIGHBOUR6, TCP, UDP, InLan, Lan, ip, nft, tcp, udp
 from tests.support.registry import free_port
 
@@ -180,6 +180,39 @@ def test_single_interfaces_forward_where_the_kernel_can(lan: InLan) -> None:
         assert not list(lan.run.iterdir())
         lan.network = lan.make()
         await lan.network.open([])
+
+    lan(check)
+
+
+def test_a_start_that_fails_leaves_nothing(lan: InLan) -> None:
+    """Somebody has the second pool; what is remembered of the names cannot be read; and who died before there was a
+    route has it made, and taken back."""
+
+    async def check(lan: Lan) -> None:
+        second = Lan.__new__(Lan)
+        second.run, second.name = lan.run / "second", f"{lan.name}2"
+        second.run.mkdir()
+
+        def there() -> list[str]:
+            return [*routes(), *nft("list tables").splitlines()]
+
+        before = there()
+        with pytest.raises(TinyoError) as caught:
+            await second.make(pool6=str(lan.network.pool6)).open([])
+        assert caught.value.reason == "POOL_TAKEN"
+        assert (there(), list(second.run.iterdir())) == (before, [])
+        (second.run / "names").write_text("nonsense")
+        with pytest.raises(ValueError, match="nonsense"):
+            await second.make().open([])
+        assert (there(), list(second.run.iterdir())) == (before, [])
+        (second.run / "pool").write_text("10.99.99.0/24")
+        (second.run / "pool6").write_text("fd00:99::/64")
+        network = second.make()
+        await network.open([])
+        claimed = ("unreachable 10.99.99.0/24 proto static", "unreachable fd00:99::/64 dev lo proto static")
+        assert all(any(line.startswith(route) for line in there()) for route in claimed)
+        await network.close(remove=True)
+        assert (there(), list(second.run.iterdir())) == (before, [])
 
     lan(check)
 

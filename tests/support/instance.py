@@ -167,10 +167,11 @@ class Instance:
 
     def _forget_in_kernel(self) -> None:
         """What a service that was killed could not take back."""
-        subprocess.run(["nft", "delete", "table", "ip", self.name], capture_output=True)
-        if (pool := self.run / "pool").exists():
-            route = ["ip", "route", "del", "unreachable", pool.read_text()]
-            subprocess.run(route, capture_output=True)
+        for family, option, record in (("ip", "-4", "pool"), ("ip6", "-6", "pool6")):
+            subprocess.run(["nft", "delete", "table", family, self.name], capture_output=True)
+            if (pool := self.run / record).exists():
+                route = ["ip", option, "route", "del", "unreachable", pool.read_text()]
+                subprocess.run(route, capture_output=True)
         for parent, names, _ in os.walk("/sys/fs/cgroup"):
             if self.name in names:
                 for path, _, _ in os.walk(f"{parent}/{self.name}", topdown=False):

@@ -32,10 +32,10 @@ class Network(Surroundings):
 
     async def open(self, live: Sequence[Adopted]) -> None:
         """Makes the table, with the containers that live already."""
-        self.claim_pool()
-        self.addresses = self.pool.hosts()
-        firewall.run(firewall.TABLE.format(table=self.table, prefix=self.prefix), *self.more_rules(live))
-        await self.settle(live)
+        async with self.claimed_pool(live):
+            self.addresses = self.pool.hosts()
+            firewall.run(firewall.TABLE.format(table=self.table, prefix=self.prefix), *self.more_rules(live))
+            await self.settle(live)
 
     async def acquire(self, config: ContainerConfig) -> Endpoint:
         """An endpoint for a new container: its namespace is ready to be joined."""

@@ -3,6 +3,7 @@
 What is claimed is remembered in the run folder: after a restart the containers are in that network still.
 """
 
+import errno
 import socket
 import struct
 import time
@@ -23,12 +24,30 @@ PATIENCE = 0.2
 
 def claim(wanted: str, record: Path) -> IPv4Network:
     """Our network of before a restart, or one that is free; from now on ours."""
-    if record.exists():
-        return IPv4Network(record.read_text())
-    network = choose(wanted, list(routed()))
-    nl.request(_unreachable(RTM_NEWROUTE, network, nl.NLM_F_CREATE | nl.NLM_F_EXCL))
-    record.write_text(str(network))
+    known = recorded(record)
+    network = IPv4Network(known) if known else choose(wanted, list(routed()))
+    own(record, str(network), _unreachable(RTM_NEWROUTE, network, nl.NLM_F_CREATE | nl.NLM_F_EXCL))
     return network
+
+
+def recorded(record: Path) -> str:
+    """What an earlier run of this boot wrote; nothing if it died before it could."""
+    return record.read_text() if record.exists() else ""
+
+
+def own(record: Path, network: str, route: bytes) -> None:
+    """Remembers what is ours, and only then makes the route: whoever dies in between has left nothing that nobody
+    takes back. OSError when somebody else was faster."""
+    known = recorded(record)
+    record.write_text(network)
+    try:
+        nl.request(route)
+    except OSError as error:
+        if error.errno == errno.EEXIST and known:  # it is there from then
+            return
+        if not known:
+            record.unlink()
+        raise
 
 
 def choose(wanted: str, taken: Sequence[IPv4Network]) -> IPv4Network:
@@ -54,7 +73,9 @@ def routed() -> Iterable[IPv4Network]:
 
 
 def give_up(network: IPv4Network, record: Path) -> None:
-    """Undoes `claim`."""
+    """Undoes `claim`; what is not remembered is not ours."""
+    if not record.exists():
+        return
     with suppress(ProcessLookupError):  # ESRCH: somebody was faster
         nl.request(_unreachable(RTM_DELROUTE, network, 0))
     record.unlink(missing_ok=True)

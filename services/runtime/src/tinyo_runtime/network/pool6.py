@@ -14,7 +14,15 @@ from pathlib import Path
 
 from tinyo_runtime.network import errors
 from tinyo_runtime.network import netlink as nl
-from tinyo_runtime.network.pool import RT_TABLE_MAIN, RTA_DST, RTM_DELROUTE, RTM_NEWROUTE, RTN_UNREACHABLE
+from tinyo_runtime.network.pool import (
+    RT_TABLE_MAIN,
+    RTA_DST,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    RTN_UNREACHABLE,
+    own,
+    recorded,
+)
 
 MACHINE = Path("/etc/machine-id")
 ROUTES = Path("/proc/net/ipv6_route")
@@ -39,12 +47,12 @@ def claim(wanted: str, instance: str, record: Path) -> IPv6Network | None:
     nobody wants it."""
     if wanted != "none" and not available():
         log.warning("containers have no IPv6 addresses: IPv6 is switched off on this machine")
-    if record.exists():
-        return IPv6Network(record.read_text())
-    network = choose(wanted, instance, list(routed())) if available() else None
+    known = recorded(record)
+    if not available():
+        return IPv6Network(known) if known else None
+    network = IPv6Network(known) if known else choose(wanted, instance, list(routed()))
     if network:
-        nl.request(_unreachable(RTM_NEWROUTE, network, nl.NLM_F_CREATE | nl.NLM_F_EXCL))
-        record.write_text(str(network))
+        own(record, str(network), _unreachable(RTM_NEWROUTE, network, nl.NLM_F_CREATE | nl.NLM_F_EXCL))
     return network
 
 
@@ -87,7 +95,9 @@ def address(network: IPv6Network | None, own: IPv4Address) -> str:
 
 
 def give_up(network: IPv6Network, record: Path) -> None:
-    """Undoes `claim`."""
+    """Undoes `claim`; what is not remembered is not ours."""
+    if not record.exists():
+        return
     with suppress(ProcessLookupError):  # ESRCH: somebody was faster
         nl.request(_unreachable(RTM_DELROUTE, network, 0))
     record.unlink(missing_ok=True)

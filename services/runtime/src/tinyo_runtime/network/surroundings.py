@@ -6,8 +6,8 @@ endpoints that are made ahead of need, and containers that lived before this run
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
@@ -37,6 +37,9 @@ from tinyo_runtime.network.ready import Ready
 from tinyo_runtime.network.veth import Endpoint
 from tinyo_runtime.settings import Settings
 
+#: Takes a table away, also one that was never made.
+ABSENT = "add table {family} {table}; delete table {family} {table}"
+
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +66,7 @@ class Surroundings:
     table: str
     prefix: str
     pool: IPv4Network
-    pool6: IPv6Network | None
+    pool6: IPv6Network | None = None
     addresses: Iterator[IPv4Address]
     taken: dict[str | Endpoint, AsyncExitStack]
 
@@ -85,11 +88,20 @@ class Surroundings:
         self._repair = repair.Repair(settings.instance, settings.prefix, self._again)
         self._clusters, self._names = clusters.Clusters(settings.instance, settings.prefix), Names(self._run)
 
-    def claim_pool(self) -> None:
-        """Chooses the pool as the settings and the host's routes have it."""
+    @asynccontextmanager
+    async def claimed_pool(self, live: Sequence[Adopted]) -> AsyncIterator[None]:
+        """Chooses the pool as the settings and the host's routes have it. Where that, or what is done inside, fails,
+        nothing of the instance stays in the kernel, unless containers live."""
         settings, run = self._settings, self._run
-        self.pool = pool.claim(settings.pool, run / "pool")
-        self.pool6 = pool6.claim(settings.pool6, settings.instance, run / "pool6")
+        try:
+            self.pool = pool.claim(settings.pool, run / "pool")
+            self.pool6 = pool6.claim(settings.pool6, settings.instance, run / "pool6")
+            yield
+        except BaseException:
+            await self.leave(remove=not live)
+            if not live:
+                firewall.run(ABSENT.format(family="ip", table=self.table))
+            raise
 
     def more_rules(self, live: Sequence[Adopted]) -> Iterator[str]:
         """What stands in the table besides, and what the containers publish that live."""
@@ -197,4 +209,4 @@ class Surroundings:
             if self.pool6:
                 forwarding6.close(self._run / "forwarding6")
                 pool6.give_up(self.pool6, self._run / "pool6")
-                firewall.run(f"delete table ip6 {self.table}")
+                firewall.run(ABSENT.format(family="ip6", table=self.table))
