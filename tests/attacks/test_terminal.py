@@ -187,6 +187,83 @@ def test_nothing_of_the_way_of_its_terminal_stays_in_a_container(box: InBox) -> 
     box(check)
 
 
+async def said(box: Box, script: str, *mounts: tuple[str, str]) -> list[bytes]:
+    """The lines that a script says on a terminal of its own."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            await start(box, *mounts, console=theirs.fileno(), argv=("sh", "-c", f"{script}; echo end; cat"))
+        received = protocol.receive(ours)
+    assert received
+    (master,) = received[1]
+    text = b""
+    while not text.endswith(b"end\r\n"):
+        text += await asyncio.to_thread(os.read, master, 1000)
+    os.close(master)
+    return text.splitlines()[:-1]
+
+
+def owned(path: Path) -> tuple[int, int, int, float]:
+    """Mode, owner and time of the last change of a file."""
+    found = os.stat(path)
+    return found.st_mode, found.st_uid, found.st_gid, found.st_ctime
+
+
+def test_the_console_is_the_containers_own_terminal(box: InBox) -> None:
+    async def check(box: Box) -> None:
+        script = "busybox stat -c %t:%T,%u,%a,%i /dev/console /dev/pts/0; echo out >/dev/console"
+        console, terminal, out = await said(box, script)
+        assert console == terminal and console.startswith(b"88:0,0,620,")
+        assert out == b"out"
+
+    box(check)
+
+
+def test_only_who_has_a_terminal_has_a_console(box: InBox) -> None:
+    async def check(box: Box) -> None:
+        assert await box.run("test -e /dev/console || echo none") == (Exit(0, 0), "none\n")
+
+    box(check)
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_the_console_lies_on_nothing_that_was_mounted(box: InBox, tmp_path: Path, kind: str) -> None:
+    """A folder in the place of /dev chooses where /dev/console leads: there is the script that others run, or a file of
+    the host. Nothing of the terminal gets there."""
+    dev = tmp_path / "dev"
+    (dev / "pts").mkdir(parents=True)
+    (dev / "target").write_text("mine\n")
+    if kind == "link":
+        (dev / "console").symlink_to("target")
+    else:
+        (dev / "console").hardlink_to(dev / "target")
+    before = owned(dev / "target")
+
+    async def check(box: Box) -> None:
+        mounts = ((str(dev), "/dev"), ("/dev/pts", "/dev/pts"))
+        assert await said(box, "cat /dev/console; cat /dev/target", *mounts) == [b"mine", b"mine"]
+        assert owned(dev / "target") == before
+        script = "echo attacked >/dev/console"
+        container = await start(box, *mounts)
+        process = await box.join(container, "naive", "sh", "-c", script)
+        assert await asyncio.wait_for(process.exited, 20) == Exit(0, 0)
+        assert (dev / "target").read_text() == "attacked\n", "the way there is one"
+
+    box(check)
+
+
+def test_a_file_that_was_mounted_as_the_console_stays_as_it_is(box: InBox, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine\n")
+    before = owned(file)
+
+    async def check(box: Box) -> None:
+        assert await said(box, "echo out >/dev/console", (str(file), "/dev/console")) == [b"out"]
+        assert (file.read_text(), owned(file)) == ("mine\n", before)
+
+    box(check)
+
+
 def test_a_terminal_that_nobody_has_hangs_up(box: InBox) -> None:
     """That is why it is kept by the spawner; see tests/e2e/test_attach.py for what comes of that."""
 

@@ -293,7 +293,7 @@ def test_a_user_and_a_user_namespace_have_terminals_too(
     instance: Instance, client: Client, image: str
 ) -> None:
     """Each is the user's, who can open it again by name."""
-    script = "tty; stat -c %u:%g /dev/pts/0; echo again >/dev/pts/0; echo more >/dev/tty; id -u"
+    script = "tty; stat -c %u:%g /dev/pts/0; echo again >/dev/pts/0; echo more >/dev/tty; echo and >/dev/console; id -u"
     for user, userns in (
         ("33:44", USER_NAMESPACE_ON),
         ("", USER_NAMESPACE_ON),
@@ -302,5 +302,5 @@ def test_a_user_and_a_user_namespace_have_terminals_too(
         client.apply(sh(image, script, tty=True, user=user, userns=userns))
         code, out = attached(client)
         uid = user.partition(":")[0] or "0"
-        assert (code, out.decode().split()) == (0, f"/dev/pts/0 {uid}:5 again more {uid}".split())
+        assert (code, out.decode().split()) == (0, f"/dev/pts/0 {uid}:5 again more and {uid}".split())
         client.down("c")

@@ -118,9 +118,9 @@ def execute(plan: Plan) -> None:
 
 CONTAINER: tuple[Step, ...] = (
     further.keep_reaper, join_cgroups, further.raise_limits, join_network, further.choose_apparmor_profile,
-    further.map_layers, mount_root, mount_system, further.give_devices, further.set_sysctls, mount_own, leave_the_host,
-    further.close_root, further.enter_userns, further.open_terminal, harden.read_program, take_stdio, further.take_terminal,
-    drop_privileges, enter_cwd, further.execute_reaper, execute,
+    further.map_layers, mount_root, mount_system, further.give_devices, further.make_console, further.set_sysctls, mount_own,
+    leave_the_host, further.close_root, further.open_terminal, further.enter_userns, harden.read_program, take_stdio,
+    further.take_terminal, drop_privileges, enter_cwd, further.execute_reaper, execute,
 )  # fmt: skip
 
 

@@ -3,6 +3,9 @@
 Its master is opened where only the kernel makes files, and goes to the runtime over the socket `console` of the plan; its
 slave comes from the master itself (ioctl_tty(2), TIOCGPTPEER), because whatever a path leads to is the container's to
 choose (CVE-2025-52565). Two steps, before and after the one that takes 0, 1 and 2.
+
+The slave of a container's first process is /dev/console as well. Where that is to be is known from before anything of the
+Statefile or of the image could be there: an empty file in the container's own /dev, by its descriptor.
 """
 
 import ctypes
@@ -16,7 +19,7 @@ import sys as python
 import termios
 from typing import TYPE_CHECKING
 
-from tinyo_runtime.spawner import protocol
+from tinyo_runtime.spawner import mounts, protocol
 from tinyo_runtime.spawner import syscalls as sys
 
 if TYPE_CHECKING:
@@ -30,6 +33,15 @@ TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
 STATFS = 256
 
 
+def make_console(plan: "Plan") -> None:
+    """With `terminal` in the plan: the file that the terminal will lie on. Must come while /dev is as it was made."""
+    if "terminal" in plan.message:
+        dev = mounts.open_in_root("/dev", links=False)
+        os.mknod("console", 0o600, dir_fd=dev)
+        plan.message["console"] = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+        os.close(dev)
+
+
 def open_terminal(plan: "Plan") -> None:
     """With `terminal` in the plan: the master is the runtime's, and the slave becomes 0, 1 and 2."""
     if told := plan.message.get("terminal"):
@@ -41,6 +53,8 @@ def open_terminal(plan: "Plan") -> None:
         with socket.socket(fileno=plan.fds[told["console"]]) as console:
             protocol.send(console, {"op": "terminal"}, [master])
         plan.stdio = [slave] * 3
+        if "console" in plan.message:
+            sys.move_mount(sys.open_tree(slave, ""), plan.message["console"], "/dev/console")
 
 
 def take_terminal(plan: "Plan") -> None:

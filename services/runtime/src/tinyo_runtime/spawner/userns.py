@@ -120,7 +120,7 @@ def enter_userns(plan: "Plan") -> None:
     """From here on the process is root of the container, and nobody on the host; its pipes are its own."""
     if told := plan.message.get("userns"):
         for fd in filter(harden.is_own, plan.stdio):
-            os.fchown(fd, told["first"], told["first"])
+            os.fchown(fd, told["first"], -1 if os.isatty(fd) else told["first"])
         sys.setns(plan.fds[told["namespace"]], CLONE_NEWUSER)
         os.setgroups([])
         os.setresgid(0, 0, 0)
