@@ -317,12 +317,12 @@ def test_a_runtime_that_does_not_read_keeps_nobody_out(box: InBox) -> None:
     box(check)
 
 
-@pytest.mark.parametrize("traceable", [False, True])
-def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: bool) -> None:
+@pytest.mark.parametrize(("traceable", "gains"), [(False, False), (True, False), (True, True)])
+def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: bool, gains: bool) -> None:
     """A process that was in the container's pid namespace, and still in namespaces of the host, let everybody inside read
     them by /proc/PID (CVE-2016-9962). And whoever has CAP_SYS_PTRACE could take what privileges it still had."""
 
-    def join(folder: str, pidfd: str, capabilities: str) -> None:
+    def join(folder: str, pidfd: str, capabilities: str, gains: str) -> None:
         """What the spawner does, stopped where the plan would come, and where the second process begins."""
         import os
         import sys
@@ -341,7 +341,7 @@ def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: b
         clone_and_stop.__name__ = "clone_inside"
         joining.Successor.clone_inside = clone_and_stop  # type: ignore[method-assign]
         plan = {"id": "e", "argv": ["true"], "env": [], "cwd": "/", "user": "", "cgroups": [], "container": 0}
-        plan |= {"stdio": [0, 0, 0], "capabilities": int(capabilities)}
+        plan |= {"stdio": [0, 0, 0], "capabilities": int(capabilities), "new_privileges": bool(gains)}
         process = joining.clone(plan, [int(pidfd)])
         assert process
         first, children = process.pid, {process.pid: process}
@@ -360,7 +360,7 @@ def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: b
     async def check(box: Box) -> None:
         container = await box.start("c", "cat")
         own = harden.DEFAULT_CAPABILITIES | (joining.CAP_SYS_PTRACE if traceable else 0)
-        command = python(join, str(SOURCE), str(container.pidfd), str(own))
+        command = python(join, str(SOURCE), str(container.pidfd), str(own), "1" if gains else "")
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, pass_fds=[container.pidfd]) as spawner:
             assert spawner.stdout and spawner.stdin
@@ -387,7 +387,9 @@ def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: b
         assert spawner.returncode == 0
         assert seen == Exit(1, 0), "it cannot be looked into by who has no CAP_SYS_PTRACE"
         privileges = (int(now["CapEff"], 16), int(now["CapBnd"], 16), now["NoNewPrivs"], now["Seccomp"])
-        assert (privileges == (own, own, "1", "2")) is traceable, "who cannot be traced still has them"
+        assert (privileges == (own, own, "0" if gains else "1", "2")) is traceable, (
+            "who cannot be traced still has them"
+        )
 
     box(check)
 

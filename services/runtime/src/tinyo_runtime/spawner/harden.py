@@ -138,9 +138,8 @@ def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> 
         # away, as it does with all that is not in the bounding set, and so a filter may refuse capset(2)
         prctl(PR_SET_KEEPCAPS, 1)
     os.setresuid(uid, uid, uid)
-    prctl(
-        PR_SET_DUMPABLE, 0
-    )  # another user may have made it what the host says of setuid programs (fs.suid_dumpable)
+    # Another user may have made it what the host says of setuid programs (fs.suid_dumpable).
+    prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     final = kept if uid == 0 else 0
     capset(final | gains * CAP_SYS_ADMIN)
@@ -150,6 +149,12 @@ def drop_privileges(user: str, env: dict[str, str], plan: Mapping[str, Any]) -> 
     if program is not None:
         seccomp(program)
     env.setdefault("HOME", home)
+
+
+def give_up(plan: "Plan") -> None:
+    """What `drop_privileges` leaves to exec to take away, for a process that may be traced before it."""
+    if plan.message.get("new_privileges"):
+        capset(plan.message.get("capabilities", DEFAULT_CAPABILITIES) if os.getuid() == 0 else 0)
 
 
 def check_options(options: str) -> None:

@@ -70,9 +70,12 @@ def join_container(plan: Plan) -> None:
 def steps(message: protocol.Message, successor: Successor) -> tuple[Step, ...]:
     """The second one gives up its privileges itself, as its filter may refuse clone(2). It cannot be traced before exec,
     except by who has CAP_SYS_PTRACE: then there is nothing left to be had from it."""
+    second: tuple[Step, ...] = (successor.clone_inside, drop_privileges)
     traced = message.get("capabilities", harden.DEFAULT_CAPABILITIES) & CAP_SYS_PTRACE
     second = (
-        (drop_privileges, successor.clone_inside) if traced else (successor.clone_inside, drop_privileges)
+        (drop_privileges, harden.give_up, successor.clone_inside)
+        if traced
+        else (successor.clone_inside, drop_privileges)
     )
     return (
         join_cgroups, further.raise_limits, further.choose_apparmor_profile, join_container, further.enter_userns,
