@@ -24,7 +24,7 @@ CONTRACTS := protos/setup.py protos/pyproject.toml $(shell find protos/tinyo -na
 SERVICES := $(wildcard services/*)
 RUN_PACKAGES := python3-venv libnftables1 libseccomp2 busybox-static catatonit
 TEST_PACKAGES := iproute2 nftables skopeo umoci docker-registry mmdebstrap strace podman conmon
-VM_PACKAGES := qemu-system-x86 kmod
+VM_PACKAGES := qemu-system-x86 kmod apparmor
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
