@@ -22,6 +22,8 @@ from pathlib import Path
 
 #: As the links in /proc/PID/ns and /proc/PID/fd name them.
 NAMESPACE = re.compile(r"\b(?:cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]")
+#: Asked for at once: starting `ip` is what takes time.
+ROUTES = "route show table all\nrule show\nneigh show nud permanent\n"
 #: What a process does that has ended, or that ends while we look.
 GONE = (FileNotFoundError, ProcessLookupError)
 
@@ -75,11 +77,10 @@ def interfaces() -> Iterator[str]:
 
 def routes() -> Iterator[str]:
     """Routes, rules and permanent neighbours, of all tables and both protocols."""
-    for what in (["route", "show", "table", "all"], ["rule"], ["neigh", "show", "nud", "permanent"]):
-        for family in ("-4", "-6"):
-            for line in run("ip", family, *what):
-                # Nobody makes these: a timer, and a peer that is not there yet or no more.
-                yield re.sub(r" expires \S+| linkdown\b", "", line).strip()
+    for family in ("-4", "-6"):
+        for line in run("ip", family, "-batch", "-", said=ROUTES):
+            # Nobody makes these: a timer, and a peer that is not there yet or no more.
+            yield re.sub(r" expires \S+| linkdown\b", "", line).strip()
 
 
 def nftables() -> Iterator[str]:
@@ -217,6 +218,7 @@ def links(folder: str) -> Iterator[str]:
                 yield os.readlink(f"{folder}/{name}")
 
 
-def run(*command: str) -> list[str]:
-    """Lines that a program printed."""
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+def run(*command: str, said: str = "") -> list[str]:
+    """Lines that a program printed, which was told something."""
+    done = subprocess.run(command, input=said, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
