@@ -3,9 +3,10 @@
     python -m scripts.vm KERNEL SECONDS COMMAND…
 
 KERNEL is a folder into which Debian's package of a kernel was unpacked (scripts/kernel). The machine sees the files of
-this one, by 9p; what it writes stays in its memory and goes with it. Its console is our output; its network is its own
+this one, by 9p; what it writes goes to a disk (ext4) that goes with it. Its console is our output; its network is its own
 loopback. The exit code is the command's; 124 when it took more than SECONDS, 125 when the machine ended by itself.
-Neither KVM nor any privilege in the host's kernel is needed: it is emulated, and everything in it is slow.
+Neither KVM nor any privilege in the host's kernel is needed: it is emulated, and everything in it is slow. It has one
+processor: a second makes starting programs, which is what tests do, twice as slow. Two machines side by side are faster.
 """
 
 import contextlib
@@ -18,22 +19,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: What it needs to get at its files; all others are found by the kernel itself (modprobe(8)).
-MODULES = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
-PROCESSORS, MEMORY = 2, "4G"
-#: Folders whose files must be on a file system that overlayfs writes on: /var/lib has containers' layers.
-IN_MEMORY = ("/run", "/tmp", "/var/tmp", "/var/lib")
+MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "9p", "9pnet_virtio", "overlay")
+MEMORY, DISK = "2G", 16 << 30
+#: Folders that are on the disk itself, which overlayfs can write on and whose mounts can be id-mapped.
+ON_DISK = ("/tmp", "/var/tmp", "/var/lib")
 TIMED_OUT, BROKEN = 124, 125
 
 #: Busybox runs it as the first process, with every file below `/`: it comes from our own archive.
 INIT = """#!/busybox sh
-/busybox mkdir -p /proc /host /memory /root
+/busybox mkdir -p /proc /host /disk /root
 /busybox mount -t proc proc /proc
-/busybox mount -t tmpfs -o size=75% memory /memory
 for module in {modules}; do /busybox insmod /$module || exec /busybox sh; done
 /busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any host /host
-/busybox mkdir /memory/upper /memory/work
-/busybox mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work root /root
-/busybox umount /proc
+/busybox mount -t devtmpfs devtmpfs /dev
+/busybox mount -t ext4 -o noinit_itable /dev/vda /disk
+/busybox mkdir /disk/upper /disk/work
+/busybox mount -t overlay -o lowerdir=/host,upperdir=/disk/upper,workdir=/disk/work root /root
+/busybox umount /proc /dev
 cd /root
 /busybox mount -t proc proc proc
 /busybox mount -t sysfs sysfs sys
@@ -44,14 +46,16 @@ cd /root
 /busybox mount -t mqueue mqueue dev/mqueue
 /busybox mount -t securityfs securityfs sys/kernel/security
 /busybox mount -t cgroup2 cgroup2 sys/fs/cgroup
-for folder in {in_memory}; do
-  /busybox mount -t tmpfs -o mode=1777,size=75% memory .$folder
+/busybox mount -t tmpfs -o mode=755 run run
+for folder in {on_disk}; do
+  /busybox mkdir -p -m 1777 /disk$folder
+  /busybox mount -o bind /disk$folder .$folder
 done
 for folder in /host/var/lib/*/; do
   /busybox mkdir .${{folder#/host}}
   /busybox mount -o bind $folder .${{folder#/host}}
 done
-/busybox chmod 755 run var/lib
+/busybox chmod 755 var/lib
 /busybox mount -o bind /host{kernel}/lib/modules lib/modules
 /busybox ip link set lo up 2>/dev/null
 /busybox hostname vm
@@ -71,17 +75,21 @@ printf x | dd of=/dev/port bs=1 seek=244 status=none
 def main(kernel: str, seconds: str, *command: str) -> int:
     """The command's exit code."""
     with tempfile.TemporaryDirectory() as folder:
-        code, archive = Path(folder, "code"), Path(folder, "initramfs")
+        code, archive, disk = (Path(folder, name) for name in ("code", "initramfs", "disk"))
         code.touch()
+        disk.touch()
+        os.truncate(disk, DISK)
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init", disk], check=True)
         unpacked = Path(kernel).resolve()
         (image,) = unpacked.glob("boot/vmlinuz-*")
         archive.write_bytes(b"".join(initramfs(unpacked, list(command))))
         machine = subprocess.Popen(
             [
                 "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-                "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", str(PROCESSORS), "-m", MEMORY,
+                "-machine", "q35,accel=tcg", "-cpu", "max", "-m", MEMORY,
                 "-kernel", str(image), "-initrd", str(archive),
-                "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
+                "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable",
+                "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
                 "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
                 "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
                 "-device", "virtio-rng-pci", "-device", "isa-debug-exit,iobase=0xf4",
@@ -111,9 +119,7 @@ def initramfs(kernel: Path, command: list[str]) -> Iterator[bytes]:
         command=shlex.join(command),
     )
     names = " ".join(path.name for path in modules)
-    init = INIT.format(
-        modules=names, in_memory=" ".join(IN_MEMORY), kernel=kernel, script=shlex.quote(script)
-    )
+    init = INIT.format(modules=names, on_disk=" ".join(ON_DISK), kernel=kernel, script=shlex.quote(script))
     busybox = Path("/bin/busybox").read_bytes()
     files = [
         ("init", init.encode()),
