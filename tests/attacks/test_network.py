@@ -278,7 +278,7 @@ def test_nobody_plays_a_router(lan: InLan) -> None:
 
         accept_ra = Path(f"/proc/sys/net/ipv6/conf/{web.interface}/accept_ra")
         before = attack()
-        accept_ra.write_text("1")
+        accept_ra.write_text("2")  # also of an interface that forwards, as all do before Linux 6.17
         assert attack() == before
         accept_ra.write_text("0")
         assert "fe80::66" not in before and "dead" not in before
@@ -288,7 +288,7 @@ def test_nobody_plays_a_router(lan: InLan) -> None:
         lan.network._repair.close()
         nft(f"flush chain ip6 {lan.name} before")
         assert attack() == before, "nor does the host's end listen"
-        accept_ra.write_text("1")
+        accept_ra.write_text("2")
         assert "via fe80::66" in (after := attack()) and "2001:db8:dead::/64" in after
         with inside(other.netns):
             assert "fe80::66" not in ip6("route show"), "what is of one link is not passed on to another"
