@@ -24,7 +24,7 @@ CONTRACTS := protos/setup.py protos/pyproject.toml $(shell find protos/tinyo -na
 SERVICES := $(wildcard services/*)
 RUN_PACKAGES := python3-venv libnftables1 libseccomp2 busybox-static catatonit
 TEST_PACKAGES := iproute2 nftables skopeo umoci docker-registry mmdebstrap strace podman conmon
-VM_PACKAGES := qemu-system-x86 kmod apparmor
+VM_PACKAGES := qemu-system-x86 kmod apparmor e2fsprogs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,12 @@ setup: $(VENV)/.installed ## install what running needs: Debian packages, an env
 demo: setup ## bring up the first example, look at it from all sides, take it away again
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m scripts.demo
 
-test: $(VENV)/.developing ## run every check and every test
+test: $(VENV)/.developing ## run every check and every test, some of them in test-v2 too
 	@VENV=$(VENV) scripts/test $(TESTS)
+	@$(if $(strip $(TESTS)),,$(MAKE) test-v2)
 
-test-v2: $(VENV)/.developing vm ## run tests on a kernel with pure cgroup v2, in a virtual machine (TESTS=...)
-	@VENV=$(VENV) scripts/test-v2 $(TESTS)
+test-v2: $(VENV)/.developing ## run tests on a kernel with pure cgroup v2 and AppArmor, in a virtual machine (TESTS=...)
+	@VENV=$(VENV) PACKAGES="$(VM_PACKAGES)" scripts/test-v2 $(TESTS)
 
 test-all: ## the same on every Python from 3.11 on that is here
 	@for python in $$(scripts/pythons); do echo "== $$python"; $(MAKE) test PYTHON=$$python; done
@@ -85,16 +86,12 @@ clean: ## remove what was made in this folder
 	@find . -name __pycache__ -o -name '*.egg-info' -prune | xargs rm -rf
 
 .PHONY: help setup demo test test-v2 test-all fuzz format budget bench picture compose-dev install uninstall lock clean
-.PHONY: run-packages vm
+.PHONY: run-packages
 
 # An environment is complete when its stamp is newer than what it was made from.
 
 run-packages:
 	@scripts/apt $(RUN_PACKAGES)
-
-vm:
-	@scripts/apt $(VM_PACKAGES)
-	@scripts/kernel build/kernel
 
 $(VENV)/bin/uv: requirements/uv.txt | run-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is too old: 3.11 or newer is needed")'

@@ -12,6 +12,7 @@ processor: a second makes starting programs, which is what tests do, twice as sl
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,7 @@ printf x | dd of=/dev/port bs=1 seek=244 status=none
 
 def main(kernel: str, seconds: str, *command: str) -> int:
     """The command's exit code."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory() as folder:
         code, archive, disk = (Path(folder, name) for name in ("code", "initramfs", "disk"))
         code.touch()
@@ -85,10 +87,11 @@ def main(kernel: str, seconds: str, *command: str) -> int:
         archive.write_bytes(b"".join(initramfs(unpacked, list(command))))
         machine = subprocess.Popen(
             [
+                "setpriv", "--pdeathsig", "KILL",
                 "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-machine", "q35,accel=tcg", "-cpu", "max", "-m", MEMORY,
                 "-kernel", str(image), "-initrd", str(archive),
-                "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable",
+                "-append", "console=ttyS0 loglevel=1 panic=-1 mitigations=off tsc=reliable",
                 "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
                 "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
                 "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",

@@ -75,7 +75,7 @@ def test_every_command_of_the_documents_exists() -> None:
 def test_help_lists_every_target_that_is_meant_for_people() -> None:
     targets = " ".join(re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
     listed = re.findall(r"^  make ([a-z0-9-]+)", run("make", "help"), re.MULTILINE)
-    assert sorted([*listed, "run-packages", "vm"]) == sorted(targets.split())
+    assert sorted([*listed, "run-packages"]) == sorted(targets.split())
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
