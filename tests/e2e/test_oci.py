@@ -5,11 +5,9 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import termios
 import threading
 import time
@@ -20,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.bundles import OCI, Bundle
-from tests.support.podman import Podman
+from tests.support.podman import Podman, made_for_a_test
 
 
 @pytest.fixture
@@ -422,7 +420,7 @@ def test_exec_with_a_file_and_detached(bundle: Bundle, tmp_path: Path) -> None:
         ({"linux": {"namespaces": [{"type": "pid"}]}}, "must have one of type mount"),
         ({"linux": {"namespaces": [{"type": "mount"}, {"type": "time"}]}}, "namespaces[1].type is 'time'"),
         ({"linux": {"namespaces": [{"type": "mount"}, {"type": "ipc", "path": "/nowhere"}]}, "hostname": ""}, "cannot be opened"),
-        ({"linux": {"uidMappings": [{"containerID": 0, "hostID": 1, "size": 2}]}}, "uidMappings is not supported"),
+        ({"linux": {"uidMappings": [{"containerID": 0, "hostID": 1, "size": 2}]}}, "uidMappings needs a namespace of type user"),
         ({"linux": {"intelRdt": {"closID": "x"}}}, "linux.intelRdt is not supported"),
         ({"linux": {"cgroupsPath": "system.slice:x:y"}}, "which is for systemd"),
         ({"linux": {"sysctl": {"kernel.core_pattern": "|/x"}}}, "sysctl.kernel.core_pattern is the whole machine's"),
@@ -533,15 +531,8 @@ def test_a_bundle_that_umoci_unpacked(bundle: Bundle, tmp_path: Path) -> None:
 
 @pytest.fixture
 def podman(bundle: Bundle) -> Iterator[Podman]:
-    """Of its own, with an image of busybox."""
-    if missing := [name for name in ("podman", "conmon") if not shutil.which(name)]:
-        pytest.skip(f"not installed: {' '.join(missing)}")
-    with tempfile.TemporaryDirectory(prefix="p") as folder:  # podman wants its paths to be short
-        made = Podman(Path(folder), bundle)
+    with made_for_a_test(bundle) as made:
         yield made
-        made("pod", "rm", "--all", "--force", "--time", "0")
-        made("rm", "--all", "--force", "--time", "0")
-        made.take_away()
 
 
 def test_podman_runs_containers_with_it(podman: Podman) -> None:

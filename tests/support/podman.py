@@ -2,9 +2,14 @@
 
 import os
 import pty
+import shutil
 import subprocess
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 from tests.support.bundles import OCI, Bundle
 
@@ -70,6 +75,19 @@ class Podman:
         for path in sorted(cgroups() - self._before, reverse=True):
             with suppress(OSError):
                 path.rmdir()
+
+
+@contextmanager
+def made_for_a_test(bundle: Bundle) -> Iterator[Podman]:
+    """One with an image of busybox; the test is skipped where there is no podman."""
+    if missing := [name for name in ("podman", "conmon") if not shutil.which(name)]:
+        pytest.skip(f"not installed: {' '.join(missing)}")
+    with tempfile.TemporaryDirectory(prefix="p") as folder:  # podman wants its paths to be short
+        made = Podman(Path(folder), bundle)
+        yield made
+        made("pod", "rm", "--all", "--force", "--time", "0")
+        made("rm", "--all", "--force", "--time", "0")
+        made.take_away()
 
 
 def cgroups() -> set[Path]:

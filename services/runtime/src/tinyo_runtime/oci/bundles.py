@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tinyo_runtime.oci import mounts, process, seccomp
+from tinyo_runtime.oci import mappings, mounts, process, seccomp
 from tinyo_runtime.oci.cgroups import DEFAULT, Cgroup
 from tinyo_runtime.oci.errors import OciError
 from tinyo_runtime.oci.parts import Part
@@ -72,8 +72,7 @@ def check(config: Part) -> None:
         raise config.wrong("linux", "is needed")
     for key in ("intelRdt", "mountLabel", "personality", "timeOffsets", "netDevices", "memoryPolicy"):
         linux.refuse(key)
-    for key in ("uidMappings", "gidMappings"):
-        linux.refuse(key, "is not supported: bundles have no user namespaces here")
+    mappings.read(config)
     for kind in config.part("hooks").value:
         if kind not in HOOKS:
             raise config.part("hooks").wrong(kind, f"is no hook: there are {', '.join(HOOKS)}")
@@ -126,8 +125,10 @@ def namespaces(config: Part, given: Descriptors) -> dict[str, Any]:
         seen.add(kind)
         if kind == "mount":
             entry.refuse("path", "is not supported for mounts: the root is mounted in a namespace of its own")
+        elif kind == "user":
+            entry.refuse("path", "is not supported for users: a user namespace is a new one")
         elif kind not in KINDS:
-            raise entry.wrong("type", f"is {kind!r}: there are mount, {', '.join(KINDS)}")
+            raise entry.wrong("type", f"is {kind!r}: there are mount, user, {', '.join(KINDS)}")
         elif not path:
             new.append(kind)
         else:
@@ -163,8 +164,14 @@ def plan(bundle: Path, config: Part, cgroup: Cgroup, given: Descriptors) -> dict
     own, linux = told.pop("own"), config.part("linux")
     told |= mounts.root(bundle, config, given.hand)
     told |= {"hostname": config.text("hostname"), "domainname": config.text("domainname")}
-    told |= mounts.devices(config)
     told["mounts"] = mounts.mounts(bundle, config, cgroup, given.hand)
+    if maps := mappings.read(config):
+        told["user"] = maps
+        lent = mounts.lent_devices(config, given.hand)
+        told |= {"devices": [], "links": lent["links"]}
+        told["mounts"] += lent["mounts"]
+    else:
+        told |= mounts.devices(config)
     told["sysctl"] = sysctls(config, own)
     told["masked_paths"], told["read_only_paths"] = linux.texts("maskedPaths"), linux.texts("readonlyPaths")
     told["hooks"] = hooks(config)
@@ -178,6 +185,8 @@ def complete(
     made = process.plan(part)
     made["seccomp"], flags = seccomp.program(filter)
     told["process"] = made.pop("process") | {"seccomp_flags": flags}
+    if "user" in told:
+        told["user"] = mappings.user(told["user"], part, told["process"])
     told.setdefault("hooks", {})
     told["keep"] = [given.lend(fd) for fd in keep]
     size = part.part("consoleSize")

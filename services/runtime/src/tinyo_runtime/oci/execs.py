@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tinyo_runtime.oci import bundles, launch, lifecycle
+from tinyo_runtime.oci import bundles, launch, lifecycle, mappings
 from tinyo_runtime.oci.cgroups import Cgroup
 from tinyo_runtime.oci.errors import OciError
 from tinyo_runtime.oci.launch import Console
@@ -45,6 +45,8 @@ def execute(
         told: dict[str, Any] = {"container": given.hand(os.pidfd_open(container.pid))}
         if not container.alive():
             raise OciError(f"container {id} has just ended")
+        if maps := mappings.read(config):
+            told["user"] = maps
         plan = bundles.complete(process, config.part("linux").part("seccomp"), told, given, keep)
         plan["cgroups"] = [given.lend(fd) for fd in opened.enter_context(Cgroup(container.cgroup).opened())]
         started = launch.launch(

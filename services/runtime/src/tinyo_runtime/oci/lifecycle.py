@@ -52,7 +52,11 @@ def create(
             undo.callback(cgroup.signal, signal.SIGKILL)
             store.save(container)
 
+        # In a user namespace nobody makes themselves less likely to be killed.
+        score = plan["bundle"]["process"].pop("oom_score_adj") if "user" in plan["bundle"] else None
+
         def made() -> dict[str, Any]:
+            set_score(container.pid, score)
             told = store.described(container, "creating")
             for kind in ("prestart", "createRuntime"):
                 run_hooks(kind, plan["bundle"]["hooks"], told)
@@ -69,6 +73,15 @@ def create(
             write_pid(pid_file, container.pid)
         undo.pop_all()
     return container
+
+
+def set_score(pid: int, score: int | None) -> None:
+    """proc_pid_oom_score_adj(5), if the bundle says one. OciError."""
+    try:
+        if score is not None:
+            Path(f"/proc/{pid}/oom_score_adj").write_text(str(score))
+    except OSError as error:
+        raise OciError(f"config.json: process.oomScoreAdj cannot be {score}: {error.strerror}") from None
 
 
 def start(store: Store, id: str) -> None:

@@ -67,7 +67,7 @@ def features() -> dict[str, Any]:
         "hooks": list(bundles.HOOKS),
         "mountOptions": sorted(options),
         "linux": {
-            "namespaces": sorted(("mount", *bundle.KINDS)),
+            "namespaces": sorted(("mount", "user", *bundle.KINDS)),
             "capabilities": list(names.CAPABILITIES)[: harden.LAST_CAPABILITY + 1],
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
             "seccomp": {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tinyo_runtime.oci import mappings
 from tinyo_runtime.oci.cgroups import Cgroup
 from tinyo_runtime.oci.errors import OciError
 from tinyo_runtime.oci.names import ATTRIBUTES, NODEV, NOEXEC, NOSUID, PROPAGATIONS, RO, TAKEN
@@ -183,3 +184,20 @@ def devices(config: Part) -> dict[str, Any]:
             *(device.number("uid") or 0, device.number("gid") or 0),
         )
     return {"devices": [*nodes.values()], "links": links}
+
+
+def lent_devices(config: Part, hand: Hand) -> dict[str, Any]:
+    """The same for a bundle with a user namespace: the host's own nodes, and no others. OciError."""
+    made, lent = devices(config), []
+    for path, mode, number, _, _ in made["devices"]:
+        try:
+            fd = mappings.device(path, mode, number)
+        except OSError:
+            fd = None
+        if fd is None:
+            raise config.part("linux").wrong(
+                "devices",
+                f"has {path}, which is no such device of the host: there are no others in a user namespace",
+            )
+        lent.append({"target": path, "fd": hand(fd), "folder": False})
+    return {"mounts": lent, "links": made["links"]}

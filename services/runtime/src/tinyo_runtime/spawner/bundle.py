@@ -16,6 +16,7 @@ from tinyo_runtime.spawner import (
     filesystems,
     harden,
     hooks,
+    mapped,
     mounts,
     protocol,
     readonly,
@@ -57,10 +58,14 @@ def clone(plan: protocol.Message, fds: list[int]) -> Process:
             sys.setns(fds[told["container"]], ALL)
             process = start(0, FURTHER)
         else:
-            for index in (index for kind, index in told["join"] if kind == "pid"):
-                sys.setns(fds[index], sys.CLONE_NEWPID)  # for the children that follow
+            for kind, index in told["join"]:
+                if (
+                    kind == "pid" or "user" in told
+                ):  # for the children that follow, who may not do so themselves
+                    sys.setns(fds[index], KINDS[kind][0])
             new = [KINDS[kind][0] for kind in told["new"] if kind != "cgroup"]
-            process = start(sum(new, sys.CLONE_NEWNS), FIRST)
+            process = start(sum(new, sys.CLONE_NEWNS | mapped.flag(told)), FIRST)
+        mapped.prepare(process.pid, told, [fds[index] for index in plan["stdio"]])
     finally:
         for fd in own:
             sys.setns(fd, 0)
@@ -80,7 +85,7 @@ def enter_namespaces(plan: Plan) -> None:
     """Those that exist already; and that of cgroups, which begins where the process is (cgroup_namespaces(7))."""
     told = bundle(plan)
     for kind, index in told["join"]:
-        if kind != "pid":
+        if kind != "pid" and "user" not in told:
             sys.setns(plan.fds[index], KINDS[kind][0])
     if "cgroup" in told["new"]:
         sys.unshare(sys.CLONE_NEWCGROUP)
@@ -147,9 +152,10 @@ def close_root(plan: Plan) -> None:
 
 
 def join_container(plan: Plan) -> None:
-    """The mounts of a running container; all else was joined before the clone."""
+    """The mounts of a running container, and its user namespace; all else was joined before the clone."""
     credentials.set_oom_score(bundle(plan)["process"])
-    sys.setns(plan.fds[bundle(plan)["container"]], sys.CLONE_NEWNS)
+    mapped.join(plan.fds[bundle(plan)["container"]], bundle(plan))
+    mapped.become_root(plan)
 
 
 def take_stdio(plan: Plan) -> None:
@@ -167,7 +173,10 @@ def take_stdio(plan: Plan) -> None:
 def drop_privileges(plan: Plan) -> None:
     """The user and the groups of the process, and its capabilities but for what the last step needs."""
     process = bundle(plan)["process"]
-    plan.env.setdefault("HOME", credentials.become(process, own_terminal="terminal" in plan.message))
+    lent = "user" in bundle(plan)  # then its pipes are its own already
+    plan.env.setdefault(
+        "HOME", credentials.become(process, own_terminal="terminal" in plan.message, own_pipes=not lent)
+    )
 
 
 def find_program(plan: Plan) -> None:
@@ -216,7 +225,7 @@ def execute(plan: Plan) -> None:
 
 
 FIRST: tuple[Step, ...] = (
-    join_cgroups, enter_namespaces, place_root, mount_all, meet_caller, leave_the_host, open_terminal, close_root,
+    join_cgroups, enter_namespaces, place_root, mapped.become_root, mount_all, meet_caller, leave_the_host, open_terminal, close_root,
     take_stdio, tty.take_terminal, drop_privileges, enter_cwd, find_program, wait_at_gate, execute,
 )  # fmt: skip
 FURTHER: tuple[Step, ...] = (

@@ -38,7 +38,7 @@ def set_oom_score(process: dict[str, Any]) -> None:
         os.close(fd)
 
 
-def become(process: dict[str, Any], *, own_terminal: bool) -> str:
+def become(process: dict[str, Any], *, own_terminal: bool, own_pipes: bool) -> str:
     """User, groups and capabilities; the home folder of the user as the container's own files have it."""
     uid, gid, masks = process["uid"], process["gid"], process["capabilities"]
     home = users.lookup(str(uid))[2]
@@ -50,7 +50,7 @@ def become(process: dict[str, Any], *, own_terminal: bool) -> str:
         1,
         2,
     ):  # so that /dev/stdout can be opened again by this user; what else is the host's stays so
-        if own_terminal or stat.S_ISFIFO(os.fstat(fd).st_mode):
+        if own_terminal or (own_pipes and stat.S_ISFIFO(os.fstat(fd).st_mode)):
             os.fchown(fd, uid, -1)
     harden.prctl(PR_SET_KEEPCAPS, 1)
     os.setgroups(process["groups"])
