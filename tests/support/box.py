@@ -174,7 +174,7 @@ def state(pid: int) -> str:
 
 async def gone(check: Callable[[], bool]) -> None:
     """Waits (bounded) for what the spawner does after a message that has no answer."""
-    for _ in range(200):
+    for _ in range(2000):
         if check():
             return
         await asyncio.sleep(0.01)
