@@ -28,7 +28,7 @@ TIMED_OUT, BROKEN = 124, 125
 
 #: Busybox runs it as the first process, with every file below `/`: it comes from our own archive.
 INIT = """#!/busybox sh
-/busybox mkdir -p /proc /host /disk /root
+/busybox mkdir -p /proc /host /disk /root /here
 /busybox mount -t proc proc /proc
 for module in {modules}; do /busybox insmod /$module || exec /busybox sh; done
 /busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any host /host
@@ -47,6 +47,7 @@ cd /root
 /busybox mount -t mqueue mqueue dev/mqueue
 /busybox mount -t securityfs securityfs sys/kernel/security
 /busybox mount -t cgroup2 cgroup2 sys/fs/cgroup
+/busybox mount -o bind .{folder} /here # it may be in a folder that is covered now
 /busybox mount -t tmpfs -o mode=755 run run
 for folder in {on_disk}; do
   /busybox mkdir -p -m 1777 /disk$folder
@@ -57,6 +58,8 @@ for folder in /host/var/lib/*/; do
   /busybox mount -o bind $folder .${{folder#/host}}
 done
 /busybox chmod 755 var/lib
+/busybox mkdir -p .{folder}
+/busybox mount -o bind /here .{folder}
 /busybox mount -o bind /host{kernel}/lib/modules lib/modules
 /busybox ip link set lo up 2>/dev/null
 /busybox hostname vm
@@ -114,15 +117,19 @@ def main(kernel: str, seconds: str, *command: str) -> int:
 
 
 def initramfs(kernel: Path, command: list[str]) -> Iterator[bytes]:
-    """An archive (cpio, "newc") of what comes up first: busybox, four modules and what they need, and INIT."""
+    """An archive (cpio, "newc") of what comes up first: busybox, MODULES and what they need, and INIT."""
     modules = list(needed(kernel))
+    folder = shlex.quote(os.getcwd())
     script = SCRIPT.format(
-        folder=shlex.quote(os.getcwd()),
+        folder=folder,
         environment=f"HOME=/root TERM=dumb PATH={shlex.quote(os.environ['PATH'])}",
         command=shlex.join(command),
     )
     names = " ".join(path.name for path in modules)
-    init = INIT.format(modules=names, on_disk=" ".join(ON_DISK), kernel=kernel, script=shlex.quote(script))
+    on_disk = " ".join(ON_DISK)
+    init = INIT.format(
+        modules=names, on_disk=on_disk, kernel=kernel, folder=folder, script=shlex.quote(script)
+    )
     busybox = Path("/bin/busybox").read_bytes()
     files = [
         ("init", init.encode()),
