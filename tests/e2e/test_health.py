@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import shlex
 from collections.abc import Callable, Iterator
@@ -56,12 +57,12 @@ def test_it_becomes_unhealthy_and_healthy_and_everybody_hears_of_it(
     assert told.message == "2 failures: \x1b[31mred"
     line = next(line for line in instance.cli("events").stdout.splitlines() if "unhealthy" in line)
     assert "web  unhealthy  2 failures" in line and "\x1b" not in line
-    assert "running (unhealthy, 2 failures)" in instance.cli("ls").stdout
+    assert re.search(r"running \(unhealthy, \d+ failures\)", instance.cli("ls").stdout)
     shown = instance.cli("ls", "-o", "json").stdout
     assert "\x1b" not in shown
     (one,) = json.loads(shown)
     results = one["status"]["health"]["results"]
-    assert [(result["output"], result["code"]) for result in results] == [("\x1b[31mred", 1)] * 2
+    assert {(result["output"], result["code"]) for result in results} == {("\x1b[31mred", 1)}
     client.run("web", "touch", "/ok")
     client.until("web", HEALTHY, told.sequence)
     assert "running (healthy)" in instance.cli("ls").stdout
@@ -72,10 +73,11 @@ def test_it_becomes_unhealthy_and_healthy_and_everybody_hears_of_it(
 
 
 def test_failures_of_the_start_period_do_not_count(client: Client, instance: Instance, image: str) -> None:
-    script = "echo >>/checks; test $(wc -l </checks) -gt 4"
+    script = "echo >>/checks; test -e /ok && test $(wc -l </checks) -gt 4"
     check = {"exec": {"command": ["sh", "-c", script]}, **OFTEN, "start_period_ms": 3_600_000}
     client.up(spec("slow", image, check))
     assert "running (starting)" in instance.cli("ls").stdout
+    client.run("slow", "touch", "/ok")
     client.until("slow", HEALTHY)
     assert UNHEALTHY not in {event.reason for event in client.events() if event.name == "slow"}
 
