@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import grpc
 from tinyo.v1.container_pb2 import ContainerSpec
@@ -39,6 +39,15 @@ def old_spawner(option: str = "-t", field: str = "") -> TinyoError:
     why = "the spawner that runs is of a version without terminals"
     message = f"{why}: leave out {option}, or stop all containers once"
     return TinyoError(FAILED, "SPAWNER_TOO_OLD", message, field=field)
+
+
+def unheard(fields: Iterable[str]) -> TinyoError:
+    """SPAWNER_TOO_OLD, for what it would leave out of a start."""
+    names = ", ".join(sorted(fields))
+    message = (
+        f"the spawner that runs is of an earlier version, and knows no {names}: stop all containers once"
+    )
+    return TinyoError(FAILED, "SPAWNER_TOO_OLD", message, {"fields": names})
 
 
 def paused(name: str) -> TinyoError:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tinyo_runtime import consoles, lastwords
-from tinyo_runtime.spawner import protocol
+from tinyo_runtime.spawner import fields, protocol
 
 if TYPE_CHECKING:
     from tinyo_runtime.spawnclient import News, Process, SpawnClient
@@ -30,6 +30,13 @@ class Keeper:
         #: The present or last attempt to connect again; what the last connection told, until it has succeeded.
         self.reopening: asyncio.Future[None] | None = None
         self._before: dict[str, News] = {}
+        #: What plans for the spawner that runs can say.
+        self.fields: frozenset[str] = frozenset()
+
+    def met(self, message: protocol.Message, _: Sequence[int]) -> None:
+        """The spawner is there, and says what it knows. One of before it could, knows what there was then."""
+        if message:
+            self.fields = frozenset(message.get("fields", fields.PLAN))
 
     def connected(self) -> socket.socket | None:
         """A new connection to a spawner that lives, or None."""

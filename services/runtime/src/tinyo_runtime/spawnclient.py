@@ -66,7 +66,7 @@ class SpawnClient:
         self.sock.setblocking(False)
         self.news[""] = News()
         asyncio.get_running_loop().add_reader(self.sock, self._read)
-        await self.news[""].get()
+        self.keeper.met(*await self.news[""].get())
 
     def _launch(self) -> socket.socket:
         """Execs a spawner that listens on our path, and connects."""

@@ -52,6 +52,7 @@ def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
         apparmor,
         capabilities,
         devices,
+        known,
         limits,
         network,
         process,
@@ -63,10 +64,10 @@ def _parts() -> tuple[Callable[[Start], Awaitable[None]], ...]:
 
     first = (process.part, limits.part, pausing.part, streams.part)
     mapped = (devices.part, network.part, storage.mounts, userns.part)
-    return (*first, *mapped, apparmor.part, capabilities.part, seccomp.part, health.part)
+    return (*first, *mapped, apparmor.part, capabilities.part, seccomp.part, health.part, known.part)
 
 
-#: In this order: that of user namespaces maps what all others have mounted.
+#: In this order: that of user namespaces maps what all others have mounted; the last looks at all of it.
 PARTS = _parts()
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 if __name__ == "__main__":  # `-I -S` leaves only the standard library on the path
     python.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from tinyo_runtime.spawner import adoption, failures, harden, joining, protocol
+from tinyo_runtime.spawner import adoption, failures, fields, harden, joining, protocol
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.enter import PLANS, STATUS
 from tinyo_runtime.spawner.process import Process, start
@@ -83,7 +83,7 @@ class Spawner:
         self.runtime.settimeout(PATIENCE)
         self.watch(self.runtime.fileno(), self.read)
         adoption.report(self)
-        self.tell("ready", "")
+        self.tell("ready", "", fields=[*fields.PLAN])
 
     def disconnect(self) -> None:
         if self.runtime:
