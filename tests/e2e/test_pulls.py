@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
-from tinyo.v1.event_pb2 import EVENT_REASON_RUNNING
+from tinyo.v1.event_pb2 import EVENT_REASON_RUNNING, EVENT_REASON_STOPPING
 from tinyo.v1.image_pb2 import PullProgress
 
 from tests.support.client import Client
@@ -144,3 +144,36 @@ def progress(client: Client, name: str, reference: str) -> Iterator[PullProgress
 def received(progress: PullProgress) -> set[int]:
     """Bytes that came of its layers."""
     return {layer.received_bytes for layer in progress.layers}
+
+
+def test_who_is_removed_does_not_wait_for_an_image(instance: Instance, slowly: Slow, reference: str) -> None:
+    """At once, and the registry sees it; another that wants the same image has it, whoever began to pull."""
+    slowly.held = 2000
+    with Client(instance.socket("tinyo-node")) as client:
+        for name in ("first", "second", "third"):
+            next(one for one in progress(client, name, reference) if received(one) == {2000})
+        for name in ("first", "third"):
+            assert [event.reason for event in client.down(name)] == [EVENT_REASON_STOPPING]
+        assert [one.spec.name for one in client.ls()] == ["second"]
+        slowly.go_on()
+        client.until("second", EVENT_REASON_RUNNING)
+        assert client.get("second").status.phase == v1.PHASE_RUNNING
+        client.down("second")
+        events = client.events()
+        assert {event.name for event in events if event.reason == EVENT_REASON_RUNNING} == {"second"}
+
+
+def test_a_pull_that_nobody_wants_any_more_stops(instance: Instance, slowly: Slow, reference: str) -> None:
+    """Because its container was removed, or is to have another image by now."""
+    slowly.held = 2000
+    with Client(instance.socket("tinyo-node")) as client:
+        for undo in (
+            lambda: client.down("web"),
+            lambda: client.apply(v1.ContainerSpec(name="web", image="127.0.0.1:1/nope"), origin="/web.yml"),
+        ):
+            next(one for one in progress(client, "web", reference) if received(one) == {2000})
+            undo()
+            assert slowly.gone.acquire(timeout=PATIENCE)
+        assert client.get("web").status.error.reason
+        client.down("web")
+    slowly.go_on()

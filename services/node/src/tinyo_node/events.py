@@ -78,7 +78,8 @@ class EventLog:
         (last,) = table.reader.execute("SELECT max(key) FROM entries WHERE key GLOB 'events/*'").fetchone()
         #: Number of the last event; it need not be durable yet.
         self.newest = int(last.removeprefix(PREFIX)) if last else 0
-        self._news = asyncio.Event()
+        #: Set when something is written or is to be told; then there is another one.
+        self.news = asyncio.Event()
         self.revisions = revisions.latest(table)
 
     def note(
@@ -106,8 +107,8 @@ class EventLog:
 
     def wake(self) -> None:
         """Lets watchers look again."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self.news.set()
+        self.news = asyncio.Event()
 
     def read(self, after: int) -> list[ev.Event]:
         """The next durable events after a number, some at a time; 0 means the oldest. EVENTS_GONE when some were
@@ -127,7 +128,7 @@ class EventLog:
     async def watch(self, after: int) -> AsyncGenerator[list[ev.Event], None]:
         """Events after a number as they become durable, without end; no events at all when somebody woke us."""
         while True:
-            news = self._news
+            news = self.news
             events = self.read(after)
             yield events
             if events:

@@ -10,7 +10,7 @@ from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.error_pb2 import Error
 from tinyo.v1.event_pb2 import EVENT_REASON_FAILED, Event
 
-from tinyo_node import collecting
+from tinyo_node import collecting, pulls
 from tinyo_node.errors import from_runtime, is_transport
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def of_pull(work: "Reconciler", container: v1.Container) -> AsyncIterator[None]:
-    """What a registry answers is told; that the runtime is not there is raised."""
+    """What a registry answers is told; that the runtime is not there is raised. What nobody waits for is nothing."""
     try:
         yield
+    except pulls.Unwanted:
+        return
     except grpc.aio.AioRpcError as error:
         if is_transport(error):
             raise
@@ -36,7 +38,7 @@ async def of_start(work: "Reconciler", container: v1.Container, result: rt.Conta
     if not result.HasField("error"):
         return False
     if result.error.reason == "IMAGE_NOT_FOUND":
-        async with of_pull(work, container):
+        async with of_pull(work, container), pulls.while_wanted(work, container):
             await pull_again(work, container)
             work.touch((container.cluster, container.spec.name))
     else:

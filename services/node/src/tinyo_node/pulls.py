@@ -39,20 +39,23 @@ running: dict[str, Pull] = {}
 followers: list[tuple[set[str], dict[str, PullProgress]]] = []
 
 
+class Unwanted(Exception):
+    """Nobody wants that container any more, or it is another by now: its image need not be waited for."""
+
+
 @contextlib.asynccontextmanager
 async def shared(work: "Reconciler", container: v1.Container) -> AsyncIterator[None]:
-    """The first who comes pulls in here; the others wait, and find the digest in their container."""
+    """The first who comes pulls in here; the others wait, and find the digest in their container. Unwanted when that is
+    so; was it the first, the next one pulls, and the runtime goes on where it was."""
     image = container.spec.image
-    if pull := running.get(image):
-        pull.wanted_by.append(container)
-        if pull.fetches:
-            await tell(work, container)
-        container.image_digest = await asyncio.shield(pull.digest)
-        yield
-        return
+    while pull := running.get(image):
+        if await joined(work, container, pull):
+            yield
+            return
     pull = running[image] = Pull([container])
     try:
-        yield
+        async with while_wanted(work, container):
+            yield
         ended(pull, OSError(0, f"the pull of {image} ended without an image"))
     except Exception as error:
         ended(pull, error)
@@ -60,6 +63,50 @@ async def shared(work: "Reconciler", container: v1.Container) -> AsyncIterator[N
     finally:
         if running.get(image) is pull:
             del running[image]
+
+
+async def joined(work: "Reconciler", container: v1.Container, pull: Pull) -> bool:
+    """Waits for a pull of somebody else; False when that one is not wanted any more. Unwanted when we are not."""
+    pull.wanted_by.append(container)
+    try:
+        async with while_wanted(work, container):
+            if pull.fetches:
+                await tell(work, container)
+            await asyncio.wait([pull.digest])
+    finally:
+        pull.wanted_by.remove(container)
+    if isinstance(pull.digest.exception(), Unwanted):
+        return False
+    container.image_digest = pull.digest.result()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def while_wanted(work: "Reconciler", container: v1.Container) -> AsyncIterator[None]:
+    """What is done inside ends, with Unwanted, when nobody wants this container any more."""
+    watching = asyncio.create_task(unwanted(work, container))
+    try:
+        async with asyncio.timeout(None) as limit:
+
+            def leave(_: object) -> None:
+                with contextlib.suppress(RuntimeError):  # it is done inside already
+                    limit.reschedule(0)
+
+            watching.add_done_callback(leave)
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise Unwanted from None
+        raise
+    finally:
+        watching.cancel()
+
+
+async def unwanted(work: "Reconciler", container: v1.Container) -> None:
+    """Returns when it is durable that there is none of this id any more."""
+    key = (container.cluster, container.spec.name)
+    while (current := work.state.containers.get(key)) and current.id == container.id:
+        await work.state.log.news.wait()
 
 
 def ended(pull: Pull, error: Exception) -> None:
