@@ -4,6 +4,7 @@ What runs inside of a container is a function `inside` of the host's Python, whe
 """
 
 import asyncio
+import contextlib
 import errno
 import mmap
 import os
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tinyo_runtime import lastwords
 from tinyo_runtime.failures import SpawnError
 from tinyo_runtime.spawner import enter, harden, joining, protocol, syscalls
 
@@ -317,12 +319,11 @@ def test_a_runtime_that_does_not_read_keeps_nobody_out(box: InBox) -> None:
     box(check)
 
 
-@pytest.mark.parametrize(("traceable", "gains"), [(False, False), (True, False), (True, True)])
-def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: bool, gains: bool) -> None:
+def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox) -> None:
     """A process that was in the container's pid namespace, and still in namespaces of the host, let everybody inside read
-    them by /proc/PID (CVE-2016-9962). And whoever has CAP_SYS_PTRACE could take what privileges it still had."""
+    them by /proc/PID (CVE-2016-9962)."""
 
-    def join(folder: str, pidfd: str, capabilities: str, gains: str) -> None:
+    def join(folder: str, pidfd: str) -> None:
         """What the spawner does, stopped where the plan would come, and where the second process begins."""
         import os
         import sys
@@ -341,7 +342,7 @@ def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: b
         clone_and_stop.__name__ = "clone_inside"
         joining.Successor.clone_inside = clone_and_stop  # type: ignore[method-assign]
         plan = {"id": "e", "argv": ["true"], "env": [], "cwd": "/", "user": "", "cgroups": [], "container": 0}
-        plan |= {"stdio": [0, 0, 0], "capabilities": int(capabilities), "new_privileges": bool(gains)}
+        plan |= {"stdio": [0, 0, 0]}
         process = joining.clone(plan, [int(pidfd)])
         assert process
         first, children = process.pid, {process.pid: process}
@@ -359,37 +360,200 @@ def test_who_joins_is_seen_only_as_one_of_the_container(box: InBox, traceable: b
 
     async def check(box: Box) -> None:
         container = await box.start("c", "cat")
-        own = harden.DEFAULT_CAPABILITIES | (joining.CAP_SYS_PTRACE if traceable else 0)
-        command = python(join, str(SOURCE), str(container.pidfd), str(own), "1" if gains else "")
-        pipe = subprocess.PIPE
+        command, pipe = python(join, str(SOURCE), str(container.pidfd)), subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, pass_fds=[container.pidfd]) as spawner:
             assert spawner.stdout and spawner.stdin
             first = int(await line(spawner.stdout.fileno()))
             assert len(status(first)["NSpid"].split()) == 1, "nobody inside knows of it"
             spawner.stdin.write(b"\n")
             spawner.stdin.flush()
-            second = int(await line(spawner.stdout.fileno()))
-            kinds = os.listdir("/proc/self/ns")
-            for kind in kinds:
-                assert os.readlink(f"/proc/{second}/ns/{kind}") == os.readlink(
-                    f"/proc/{container.pid}/ns/{kind}"
-                )
-            assert (
-                Path(f"/proc/{second}/mountinfo").read_text()
-                == Path(f"/proc/{container.pid}/mountinfo").read_text()
-            )
-            assert sorted(os.listdir(f"/proc/{second}/fd")) == ["0", "1", "2", "3"], "streams, and the status"
-            inside = status(second)["NSpid"].split()[1]
+            second, whole = (f"/proc/{pid}" for pid in (await line(spawner.stdout.fileno()), container.pid))
+            for kind in os.listdir("/proc/self/ns"):
+                assert os.readlink(f"{second}/ns/{kind}") == os.readlink(f"{whole}/ns/{kind}")
+            assert Path(second, "mountinfo").read_text() == Path(whole, "mountinfo").read_text()
+            assert sorted(os.listdir(f"{second}/fd")) == ["0", "1", "2", "3"], "streams, and the status"
+            inside = status(int(Path(second).name))["NSpid"].split()[1]
             look = await box.join(container, "look", "cat", f"/proc/{inside}/environ")
             seen = await asyncio.wait_for(look.exited, 20)
-            now = status(second)
             spawner.communicate(b"\n")
         assert spawner.returncode == 0
         assert seen == Exit(1, 0), "it cannot be looked into by who has no CAP_SYS_PTRACE"
-        privileges = (int(now["CapEff"], 16), int(now["CapBnd"], 16), now["NoNewPrivs"], now["Seccomp"])
-        assert (privileges == (own, own, "0" if gains else "1", "2")) is traceable, (
-            "who cannot be traced still has them"
+
+    box(check)
+
+
+def full_pipe() -> tuple[int, int]:
+    """Both ends of a pipe: who writes one byte more waits until somebody reads."""
+    drain, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(full, bytes(4096)):
+            pass
+    os.set_blocking(full, True)
+    return drain, full
+
+
+def catcher(pattern: str) -> None:
+    """Stops whatever appears in our pid namespace, and says its privileges and what its memory has, until one was caught
+    that was no program yet; needs CAP_SYS_PTRACE."""
+    import os
+    import re
+    import time
+    from pathlib import Path
+
+    last = max(int(name) for name in os.listdir("/proc") if name.isdigit())
+    print("ready", flush=True)
+    while True:
+        try:
+            os.kill(last + 1, 19)
+        except ProcessLookupError:
+            continue
+        last += 1
+        try:
+            while Path(f"/proc/{last}/stat").read_text().rpartition(")")[2].split()[0] not in "tTZ":
+                time.sleep(0)
+            maps = Path(f"/proc/{last}/maps").read_text()
+            if "python" in maps:
+                status = Path(f"/proc/{last}/status").read_text()
+                privileges = re.findall(r"^(?:CapPrm|CapBnd|NoNewPrivs|Seccomp):\t(\w+)", status, re.M)
+                found: set[bytes] = set()
+                shared = 0
+                memory = os.open(f"/proc/{last}/mem", os.O_RDONLY)
+                for mapping in maps.splitlines():
+                    (begin, end), kind = (
+                        (int(x, 16) for x in mapping.split()[0].split("-")),
+                        mapping.split()[1],
+                    )
+                    shared += kind.startswith("rw") and "s" in kind
+                    if kind.startswith("r") and "[v" not in mapping:
+                        found |= set(re.findall(pattern.encode(), os.pread(memory, end - begin, begin)))
+                os.kill(last, 9)
+                print("caught", *privileges, shared, *(word.decode() for word in found), flush=True)
+                return
+        except (OSError, IndexError):
+            pass
+        try:
+            os.kill(last, 18)
+        except ProcessLookupError:
+            pass
+        print("late", flush=True)
+
+
+@pytest.mark.parametrize("gains", [False, True])
+def test_who_can_be_traced_before_exec_has_nothing_more(box: InBox, gains: bool) -> None:
+    """With CAP_SYS_PTRACE a process of the container takes what one that joins has: privileges of the host; and, as a clone
+    of the spawner, the environment of other containers, and the page that says who another one's successor is."""
+
+    async def check(box: Box) -> None:
+        own = harden.DEFAULT_CAPABILITIES | joining.CAP_SYS_PTRACE
+        other = await box.start("other", "cat", env=["PATH=/bin", "OTHER_SECRET=hunter2"])
+        container = await box.run_python("c", catcher, r"[A-Z]+_SECRET=\w+", capabilities=own)
+        assert await line(container.stdout) == "ready"
+        drain, full = full_pipe()
+        plan = box.joining("waits", "true") | {"cgroups": [1]}  # as one that is slow to join its cgroup
+        waits = asyncio.ensure_future(box.begin(plan, [other.pidfd, full], keep=False))
+        caught, number = "", 0
+        while not caught.startswith("caught"):
+            number += 1
+            assert number < 200, "none was seen before it was a program"
+            more = {"capabilities": own, "new_privileges": gains, "env": ["PATH=/bin", "OWN_SECRET=mine"]}
+            joined = asyncio.ensure_future(box.join(container, f"e{number}", "cat", **more))
+            caught = await line(container.stdout)
+            await box.end(await joined)
+        mask = f"{own:016x}"
+        assert caught.split()[1:5] == [mask, mask, "0" if gains else "1", "2"]
+        assert caught.split()[5:] == ["0", "OWN_SECRET=mine"], (
+            "its own environment is there, and so it was searched"
         )
+        os.read(drain, 1 << 20)
+        assert await (await waits).exited == Exit(0, 0)
+        os.close(drain)
+        os.close(full)
+
+    box(check)
+
+
+def thief(what: str) -> None:
+    """Takes the status pipe from whatever appears in our pid namespace and is no program yet, and ends it; needs
+    CAP_SYS_PTRACE."""
+    import ctypes
+    import os
+    import signal
+
+    libc = ctypes.CDLL(None)
+    known = {*os.listdir("/proc")}
+    print("ready", flush=True)
+    while True:
+        for name in {*os.listdir("/proc")} - known:
+            known.add(name)
+            try:
+                pidfd = os.pidfd_open(int(name))
+            except (OSError, ValueError):
+                continue
+            stolen = libc.syscall(438, pidfd, 3, 0)  # pidfd_getfd(2)
+            if stolen >= 0:
+                if what == "writes":
+                    os.write(stolen, b"x")
+                signal.pidfd_send_signal(pidfd, 9)
+                print("stolen", flush=True)
+                signal.pause()
+            print("late", flush=True)
+
+
+@pytest.mark.parametrize("what", ["holds", "writes"])
+def test_a_status_pipe_that_is_taken_away_harms_nobody_else(box: InBox, what: str) -> None:
+    """The spawner waited for its end, and no container could be started; or it died of what was written there."""
+
+    async def check(box: Box) -> None:
+        own = harden.DEFAULT_CAPABILITIES | joining.CAP_SYS_PTRACE
+        container = await box.run_python("c", thief, what, capabilities=own)
+        assert await line(container.stdout) == "ready"
+        said, number, before = "late", 0, box.spawner_pid
+        while said == "late":
+            number += 1
+            assert number < 200, "none was seen before it was a program"
+            joined = asyncio.ensure_future(box.join(container, f"e{number}", "cat", capabilities=own))
+            said = await line(container.stdout)
+            if said == "late":
+                await box.end(await joined)
+        if what == "holds":
+            assert await (await joined).exited == Exit(137, 9)
+        else:
+            with pytest.raises(SpawnError):
+                await joined
+        assert await box.run("echo works") == (Exit(0, 0), "works\n")
+        assert box.spawner_pid == before, "it is the same one"
+
+    box(check)
+
+
+def test_a_spawner_that_dies_while_somebody_joins_keeps_no_container_alive(box: InBox) -> None:
+    """Nobody waited for the program that came of it, and a container does not end before that."""
+
+    async def check(box: Box) -> None:
+        lastwords.become_subreaper()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, box.client.keeper.reap)
+        container = await box.start("c", "cat")
+        drain, full = full_pipe()
+        plan = box.joining("e", "sleep", "1000") | {"cgroups": [1]}  # as one that is slow to join its cgroup
+        joins = asyncio.ensure_future(box.begin(plan, [container.pidfd, full], keep=False))
+        await gone(
+            lambda: any("pipe_write" in Path(f"/proc/{pid}/wchan").read_text() for pid in box.children())
+        )
+        os.kill(box.spawner_pid, signal.SIGKILL)
+        with pytest.raises(SpawnError):
+            await joins
+        os.read(drain, 1 << 20)
+
+        def runs() -> bool:
+            ours = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            return any(Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00" for pid in ours)
+
+        await gone(runs)
+        container.kill(signal.SIGKILL)
+        assert await asyncio.wait_for(container.exited, 20) == Exit(137, 9)
+        os.close(drain)
+        os.close(full)
 
     box(check)
 

@@ -68,8 +68,12 @@ def test_a_profile_may_refuse_new_processes(
     instance.cli("+", str(tmp_path / "one.yml"))
     done = instance.cli("exec", "one", "--", "sh", "-c", "echo here; true | true", check=False)
     if traces:
-        why = "has CAP_SYS_PTRACE, and its seccomp profile refuses clone(2): nothing more can be run in it"
-        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"tinyo: container 'one' {why}\n")
+        why = "has CAP_SYS_PTRACE, and its seccomp profile refuses clone(2): Operation not permitted"
+        assert (done.returncode, done.stdout, done.stderr) == (
+            1,
+            "",
+            f"tinyo: container 'one' {why}; nothing more can be run in it\n",
+        )
     else:
         assert done.stdout == "here\n" and "can't fork: Operation not permitted" in done.stderr
     instance.cli("-", "one")
@@ -81,7 +85,7 @@ def test_where_no_process_has_room_none_is_run(
     (tmp_path / "full.yml").write_text(f"container: {image}\ncommand: [sleep, '1000']\npids: 1\n")
     instance.cli("+", str(tmp_path / "full.yml"))
     done = instance.cli("exec", "full", "--", "true", check=False)
-    why = "container 'full' has as many processes as it may have (`pids`): nothing more can be run in it"
+    why = "container 'full' has as many processes as it may have (`pids`, `ulimits`); nothing more can be run in it"
     assert (done.returncode, done.stderr) == (1, f"tinyo: {why}\n")
     instance.cli("-", "full")
 

@@ -129,6 +129,10 @@ def changes_gone(after: int, oldest: int) -> TinyoError:
     return TinyoError(grpc.StatusCode.OUT_OF_RANGE, "EVENTS_GONE", message, {"oldest": str(oldest)})
 
 
+#: How a further process fails when its container ends at the same time: clone(2) says ENOMEM of a pid namespace then.
+ENDED = {("join_container", errno.ESRCH), ("clone_inside", errno.ENOMEM)}
+
+
 @contextlib.contextmanager
 def explained(program: str, spec: ContainerSpec) -> Iterator[None]:
     """A step of the spawner that fails in here raises TinyoError."""
@@ -175,13 +179,13 @@ def explain(error: SpawnError, program: str, spec: ContainerSpec) -> TinyoError:
     what = {"step": error.step, "errno": str(error.errno), "object": error.about}
     reason = f"{os.strerror(error.errno)}: {error.about}" if error.errno else error.about
     message = f"the container could not {error.step.replace('_', ' ')}: {reason}"
-    if error.step == "join_container" and error.errno == errno.ESRCH:
+    if (error.step, error.errno) in ENDED:
         return not_running(spec.name)
     if error.step == "clone_inside":
-        why = "has as many processes as it may have (`pids`)"
+        why = "has as many processes as it may have (`pids`, `ulimits`)"
         if error.errno != errno.EAGAIN:
-            why = "has CAP_SYS_PTRACE, and its seccomp profile refuses clone(2)"
-        message = f"container {spec.name!r} {why}: nothing more can be run in it"
+            why = f"has CAP_SYS_PTRACE, and its seccomp profile refuses clone(2): {os.strerror(error.errno)}"
+        message = f"container {spec.name!r} {why}; nothing more can be run in it"
         return TinyoError(FAILED, "START_FAILED", message, what)
     if error.step == "open_terminal":
         what_for, field = ("`tty`", "tty") if spec.tty else ("-t", "")

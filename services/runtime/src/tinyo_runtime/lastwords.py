@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,22 @@ def reap_session(session: int) -> None:
             with contextlib.suppress(ChildProcessError, ProcessLookupError):
                 if os.getsid(pid) == session:
                     os.waitid(os.P_PID, pid, os.WEXITED)
+
+
+def reap_strangers(known: Collection[int]) -> None:
+    """Waits for children of ours that ended in containers and that nobody else waits for: the spawner died before it told of
+    them. A container does not end before that."""
+    for task in Path("/proc/self/task").iterdir():
+        for pid in {*map(int, (task / "children").read_text().split())}.difference(known):
+            with contextlib.suppress(ChildProcessError, FileNotFoundError, ProcessLookupError):
+                if in_container(pid):
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def in_container(pid: int) -> bool:
+    """Whether a process has a number in a further pid namespace (proc_pid_status(5)). FileNotFoundError."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return len(status.partition("\nNSpid:")[2].partition("\n")[0].split()) > 1
 
 
 def complete(message: protocol.Message, process: "Process") -> None:

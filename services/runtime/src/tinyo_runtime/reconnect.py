@@ -38,6 +38,10 @@ class Keeper:
         if message:
             self.fields = frozenset(message.get("fields", fields.PLAN))
 
+    def reap(self) -> None:
+        """A child of ours ended, which may be an orphan of a spawner that died."""
+        lastwords.reap_strangers({process.pid for process in self._client.processes.values()})
+
     def connected(self) -> socket.socket | None:
         """A new connection to a spawner that lives, or None."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -1,6 +1,7 @@
 """Boot records: what is true of a container until the next boot, in the run folder (a tmpfs)."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 from tinyo.runtime.v1.record_pb2 import BootRecord
 from tinyo.runtime.v1.runtime_pb2 import ContainerState
+
+log = logging.getLogger(__name__)
 
 
 def save(run: Path, state: ContainerState, interface: str) -> None:
@@ -22,8 +25,12 @@ def save(run: Path, state: ContainerState, interface: str) -> None:
     new = f"{folder}/.{state.config.id}"
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder)
-    with open(new, "wb", 0) as file:
-        file.write(record.SerializeToString())
+    try:
+        with open(new, "wb") as file:  # buffered: all of it, or an error
+            file.write(record.SerializeToString())
+    except OSError as error:
+        log.warning("what is known of container %s was not written: %s", state.config.id, error)
+        return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{folder}/{state.config.id}")
     os.rename(new, f"{folder}/{state.config.id}")

@@ -8,6 +8,7 @@ a process that no record knows was started by a call that nobody will hear the a
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 
 from tinyo.runtime.v1.record_pb2 import BootRecord
@@ -43,6 +44,7 @@ class Earlier:
 
     def resume(self) -> None:
         """Takes over those that lived, and ends what nobody knows; the spawner and the network are open."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._containers.spawner.keeper.reap)
         for record in self._live():
             resume(self._containers, record)
         for id, process in list(self._containers.spawner.processes.items()):

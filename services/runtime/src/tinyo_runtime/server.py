@@ -108,7 +108,7 @@ def notify(state: str) -> None:
 def main() -> None:
     """The program `tinyo-runtime`."""
     config = settings.load()
-    standard.begin(config.run)
+    standard.begin(config.run, config.state)
     os.umask(0o022)  # containers see folders and files that we make
     lastwords.become_subreaper()
     asyncio.run(serve(config))

@@ -31,10 +31,11 @@ async def add_to(server: grpc.aio.Server, service: str) -> None:
     reflection.enable_server_reflection([service, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 
 
-def begin(run: str) -> None:
-    """All that follows, for a service with this folder. SystemExit."""
+def begin(*folders: str) -> None:
+    """All that follows, for a service with these folders. SystemExit."""
     need_root()
-    be_alone(run)
+    for folder in folders:
+        be_alone(folder)
     open_many()
 
 
@@ -45,18 +46,18 @@ def need_root() -> None:
     oom.protect()
 
 
-def be_alone(run: str) -> None:
+def be_alone(folder: str) -> None:
     """Two of one instance would take each other's containers, and tables of nftables, for their own. SystemExit when there
     is another one after a moment, in which one that was killed lets go (flock(2)). What we hold ends with us."""
-    os.makedirs(run, 0o700, exist_ok=True)
-    lock = os.open(f"{run}/runtime.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    lock = os.open(f"{folder}/runtime.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise SystemExit(f"another tinyo-runtime has {run}: stop it first") from None
+                raise SystemExit(f"another tinyo-runtime has {folder}: stop it first") from None
             time.sleep(0.05)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def report(spawner: "Spawner") -> None:
     """Tells a new runtime every process that there is, and hands it what it needs of them."""
     for process in list(spawner.processes.values()):
-        if process.status < 0:
+        if process.status < 0 and not process.failure:
             spawner.tell("started", process.id, (process.pidfd, *process.kept), pid=process.pid)
             if process.exit:
                 spawner.tell("exited", process.id, **process.exit)

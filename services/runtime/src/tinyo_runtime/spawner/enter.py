@@ -133,8 +133,7 @@ def enter(status: int, plans: int, steps: Sequence[Step], folder: str) -> NoRetu
     step = "prepare"
     try:
         signal.set_wakeup_fd(-1)
-        os.dup2(status, STATUS, inheritable=False)
-        status = STATUS
+        status = os.dup2(status, STATUS, inheritable=False)
         os.dup2(plans, PLANS, inheritable=False)
         os.closerange(PLANS + 1, MAX_FD)
         os.dup2(STATUS, 0, inheritable=False)  # the spawner's listener

@@ -34,8 +34,11 @@ def tell(spawner: "Spawner", process: "Process") -> None:
     """In the spawner, when such a process has ended: nothing is kept of it."""
     process.close()
     del spawner.processes[process.id]
-    step, number, about = os.fsdecode(process.failure).split("\0", 2)
-    spawner.tell("failed", process.id, step=step, errno=int(number), object=about)
+    match os.fsdecode(process.failure).split("\0", 2):
+        case [step, number, about] if number.isascii() and number.isdecimal() and len(number) < 5:
+            spawner.tell("failed", process.id, step=step, errno=int(number), object=about)
+        case _:  # somebody in the container took its pipe from it
+            spawner.tell("failed", process.id, step="tell", errno=0, object="what it said is no failure")
 
 
 @contextlib.contextmanager

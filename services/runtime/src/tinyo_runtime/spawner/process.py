@@ -39,7 +39,8 @@ class Process:
 
     def hear(self) -> None:
         """Reads the status pipe, which ends when its process execs or ends."""
-        self.failure = os.read(self.status, 4096)
+        with contextlib.suppress(BlockingIOError):  # it has ended, and somebody still holds the other end
+            self.failure = os.read(self.status, 4096)
         os.close(self.status)
         self.status = -1
 
@@ -54,7 +55,7 @@ def start(namespaces: int = NAMESPACES, steps: Sequence[Step] = CONTAINER, folde
     """Clones a process in new namespaces that waits for its plan; a container's root is made in `folder`."""
     plans, childs_plans = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     protocol.prepare(plans)
-    status, childs_status = os.pipe2(os.O_CLOEXEC)
+    status, childs_status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         pid, pidfd = sys.clone(namespaces)
         if pid == 0:  # the child never comes back from here
