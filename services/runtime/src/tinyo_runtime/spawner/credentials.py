@@ -56,6 +56,7 @@ def become(process: dict[str, Any], *, own_terminal: bool, own_pipes: bool) -> s
     os.setgroups(process["groups"])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    harden.prctl(harden.PR_SET_DUMPABLE, 0)  # which another user may have changed (fs.suid_dumpable)
     harden.prctl(PR_SET_KEEPCAPS, 0)
     os.umask(process["umask"])
     harden.prctl(harden.PR_CAP_AMBIENT, harden.PR_CAP_AMBIENT_CLEAR_ALL)

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tinyo_runtime.spawner import harden
 from tinyo_runtime.spawner import syscalls as sys
 from tinyo_runtime.spawner.userns import CLONE_NEWUSER
 
@@ -55,6 +56,7 @@ def become_root(plan: "Plan") -> None:
         os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+        harden.prctl(harden.PR_SET_DUMPABLE, 0)  # which another user may have changed (fs.suid_dumpable)
 
 
 def join(fd: int, told: dict[str, Any]) -> None:
