@@ -171,19 +171,13 @@ def test_limits_are_in_force(bundle: Bundle) -> None:
     pid = bundle.create("a")
     paths = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
     assert any(path.endswith("/tinyo-oci/limits") for _, _, path in paths)
-    said = {
-        name: next(iter(Path("/sys/fs/cgroup").glob(f"{glob}tinyo-oci/limits/{name}")), None)
-        for glob in ("", "*/")
-        for name in (
-            "memory.max",
-            "memory.limit_in_bytes",
-            "pids.max",
-            "cpu.max",
-            "cpu.cfs_quota_us",
-            "devices.list",
-        )
-    }
-    values = {name: path.read_text().strip() for name, path in said.items() if path}
+    # On v2 the folder is that of all controllers.
+    found = [
+        *Path("/sys/fs/cgroup").glob("tinyo-oci/limits/*"),
+        *Path("/sys/fs/cgroup").glob("*/tinyo-oci/limits/*"),
+    ]
+    names = ("memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.cfs_quota_us", "devices.list")
+    values = {path.name: path.read_text().strip() for path in found if path.name in names}
     assert values.get("memory.max", values.get("memory.limit_in_bytes")) == str(64 << 20)
     assert values["pids.max"] == "30"
     assert values.get("cpu.max", values.get("cpu.cfs_quota_us")) in ("50000 100000", "50000")
