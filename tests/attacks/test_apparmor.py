@@ -2,6 +2,7 @@
 it, whatever the container makes of its /proc; and is seen to succeed without the profile."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tinyo_runtime.options import apparmor
 
 from tests.support import images
 from tests.support.box import Box, InBox, line
+from tests.support.bundles import Bundle
 from tests.support.client import Client
 from tests.support.instance import Instance
 
@@ -74,6 +76,23 @@ def test_a_proc_of_the_containers_own_hides_no_label(box: InBox, own: str, label
         await box.end(container)
 
     box(check)
+
+
+def test_what_a_bundle_says(own: str, tmp_path: Path) -> None:
+    """For its own program and for what is run in it: podman asks for a profile wherever the kernel has AppArmor."""
+    bundle = Bundle(tmp_path)
+    bundle.change(root={"readonly": False})
+    for label, result in (("", "done"), (own, "kept")):
+        bundle.change(process={"apparmorProfile": label})
+        assert bundle.run(ATTEMPT) == f"{result}\n"
+        bundle.shell("sleep 1000")
+        pid = bundle.create("a")
+        assert bundle.oci("start", "a").returncode == 0
+        assert bundle.oci("exec", "a", "sh", "-c", ATTEMPT).stdout == f"{result}\n"
+        bundle.oci("delete", "--force", "a")
+        assert os.waitpid(pid, 0)[0] == pid
+    bundle.change(process={"apparmorProfile": "nobody-loaded-it"})
+    assert "the AppArmor profile cannot be used" in bundle.oci("run", "a").stderr
 
 
 def test_what_a_statefile_says(own: str, host: str, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 STEPS = {
     "clone": "the namespaces cannot be made",
     "join_cgroups": "the cgroup cannot be joined",
+    "choose_apparmor_profile": "the AppArmor profile cannot be used (has this kernel AppArmor, and is it loaded?)",
     "enter_namespaces": "the namespaces cannot be entered",
     "place_root": "the root cannot be mounted",
     "mount_all": "a mount failed",

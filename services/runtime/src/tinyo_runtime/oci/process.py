@@ -15,7 +15,6 @@ def plan(process: Part) -> dict[str, Any]:
     """What is the same for the first process and for further ones. OciError."""
     for key in ("selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity", "commandLine"):
         process.refuse(key)
-    process.refuse("apparmorProfile", "is not supported")
     argv, env, cwd = process.texts("args"), process.texts("env"), process.needed("cwd")
     if not argv or not argv[0]:
         raise process.wrong("args", "must name a program")
@@ -33,6 +32,7 @@ def plan(process: Part) -> dict[str, Any]:
         "env": env,
         "cwd": cwd,
         "user": "",
+        "apparmor": process.text("apparmorProfile"),
         "process": ids
         | {
             "groups": _groups(user),

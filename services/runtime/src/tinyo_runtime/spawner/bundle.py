@@ -33,6 +33,7 @@ from tinyo_runtime.spawner.enter import (
     join_cgroups,
     leave_the_host,
 )
+from tinyo_runtime.spawner.label import choose_apparmor_profile
 from tinyo_runtime.spawner.process import Process, start
 
 #: Kinds of namespaces: their flag, and their name in /proc/PID/ns. That of mounts is always a new one.
@@ -225,10 +226,10 @@ def execute(plan: Plan) -> None:
 
 
 FIRST: tuple[Step, ...] = (
-    join_cgroups, enter_namespaces, place_root, mapped.become_root, mount_all, meet_caller, leave_the_host, open_terminal, close_root,
+    join_cgroups, choose_apparmor_profile, enter_namespaces, place_root, mapped.become_root, mount_all, meet_caller, leave_the_host, open_terminal, close_root,
     take_stdio, tty.take_terminal, drop_privileges, enter_cwd, find_program, wait_at_gate, execute,
 )  # fmt: skip
 FURTHER: tuple[Step, ...] = (
-    join_cgroups, join_container, open_terminal, take_stdio, tty.take_terminal, drop_privileges, enter_cwd,
+    join_cgroups, choose_apparmor_profile, join_container, open_terminal, take_stdio, tty.take_terminal, drop_privileges, enter_cwd,
     find_program, wait_at_gate, execute,
 )  # fmt: skip
