@@ -216,13 +216,9 @@ def test_hooks_run_in_their_order_with_the_state(bundle: Bundle) -> None:
     assert [name for name, _ in said] == [*names]
     states = {name: json.loads(text) for name, text in said}
     assert {state["id"] for state in states.values()} == {"a"}
-    assert [states[name]["status"] for name in names] == [
-        "creating",
-        "creating",
-        "created",
-        "running",
-        "stopped",
-    ]
+    told = [states[name]["status"] for name in names]
+    assert told.pop(3) in ("running", "stopped"), "poststart: its program may have ended meanwhile"
+    assert told == ["creating", "creating", "created", "stopped"]
     assert states["createRuntime"]["pid"] > 1
     assert states["poststop"]["annotations"] == {"a": "b"}
     assert "pid" not in states["poststop"]
