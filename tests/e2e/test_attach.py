@@ -14,7 +14,7 @@ from tinyo.node.v1 import node_pb2 as pb
 from tinyo.v1 import container_pb2 as v1
 from tinyo.v1.attach_pb2 import AttachSpec
 from tinyo.v1.stdin_pb2 import STANDARD_INPUT_CLOSED, STANDARD_INPUT_ONCE
-from tinyo.v1.stream_pb2 import ExecInput
+from tinyo.v1.stream_pb2 import ExecInput, ExecSpec
 from tinyo.v1.userns_pb2 import USER_NAMESPACE_OFF, USER_NAMESPACE_ON
 
 from tests.support import images
@@ -267,6 +267,17 @@ def test_who_sends_at_once_still_hears_why_not(client: Client, image: str) -> No
             with pytest.raises(grpc.RpcError) as refusal:
                 next(call)
             assert "container 'c' is not running" in str(refusal.value)
+    client.down("c")
+
+
+def test_a_program_may_end_while_somebody_sends(client: Client, image: str) -> None:
+    """Its exit was told, and then the call failed: what was sent came too late."""
+    client.up(sh(image, "read line"))
+    more = [pb.ExecRequest(input=ExecInput(stdin=b"x" * 1000))] * 20
+    for _ in range(50):
+        start = pb.ExecRequest(start=pb.ExecStart(name="c", exec=ExecSpec(command=["true"])))
+        *_, last = client.node.Exec(iter([start, *more]), timeout=PATIENCE)
+        assert last.output.exit.code == 0 and last.output.HasField("exit")
     client.down("c")
 
 

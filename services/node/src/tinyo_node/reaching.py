@@ -1,6 +1,7 @@
 """How calls are passed on to the runtime: one that was only just started is waited for a moment, and whoever goes
 takes his call along."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,20 +42,33 @@ class Reaching:
     async def conversed(
         self, context: Context, call: Callable[[Any], Any], first: Any, rest: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
-        """The same for a call with a stream of requests, of which the rest follows when the runtime has agreed to the
-        first: grpc.aio says "Internal error from Core" instead of why, where it writes into a call that was refused."""
+        """The same for a call with a stream of requests, in which something runs until its `exit` comes. The rest of them
+        follows when the runtime has agreed to the first, and ends with that exit: where grpc.aio writes into a call that
+        has ended already, it says "Internal error from Core" instead of how."""
         await self.reached()
+        over = asyncio.Event()
 
         async def requests() -> AsyncIterator[Any]:
             yield first
             await theirs.initial_metadata()  # comes with a refusal, too
-            if not theirs.done():
-                async for request in rest:
-                    yield request
+            ended = asyncio.create_task(over.wait())
+            while not theirs.done():
+                coming = asyncio.ensure_future(anext(rest, None))
+                coming.add_done_callback(lambda done: done.cancelled() or done.exception())
+                await asyncio.wait({coming, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if over.is_set() or (request := coming.result()) is None:
+                    break
+                yield request
+            ended.cancel()
 
         theirs = call(requests())
-        async for answer in self._followed(context, theirs):
-            yield answer
+        try:
+            async for answer in self._followed(context, theirs):
+                if answer.output.HasField("exit"):
+                    over.set()
+                yield answer
+        finally:
+            over.set()
 
     async def _followed(self, context: Context, theirs: Any) -> AsyncIterator[Any]:
         context.add_done_callback(lambda _: theirs.cancel())  # type: ignore[arg-type]

@@ -54,6 +54,8 @@ async def run(
                 for output in outputs(batch):
                     yield output
         yield ExecOutput(exit=await how(container, process))
+        if input:
+            await asyncio.wait([input], timeout=execs.PATIENCE)
     finally:
         if input:
             input.cancel()

@@ -18,6 +18,9 @@ from tinyo_runtime.errors import Context, TinyoError
 from tinyo_runtime.spawnclient import Process
 
 CHUNK = 32 * 1024
+#: Seconds for a client that was told the exit to say that it sends no more: whoever sends into a call that has ended may
+#: take that for an error.
+PATIENCE = 1
 _numbers = itertools.count(1)
 #: Programs that were left to themselves.
 _left = set[asyncio.Future[None]]()
@@ -50,6 +53,7 @@ async def run(
                     return
                 yield data
         yield ExecOutput(exit=await asyncio.shield(process.exited))
+        await asyncio.wait([tasks[-1]], timeout=PATIENCE)
     finally:
         # Shielded: a client that has its answer may be gone before we are through.
         ending = asyncio.ensure_future(end(containers, process, tasks, output if left else None))
@@ -193,11 +197,11 @@ def close_input(process: Process) -> None:
 
 async def write(process: Process, data: bytes) -> None:
     """Writes all of it, waiting while the pipe is full."""
-    while data and process.stdin >= 0:
+    while data and process.stdin >= 0 and not process.exited.done():
         try:
             data = data[os.write(process.stdin, data) :]
         except BlockingIOError:
-            await ready(process.stdin, asyncio.get_running_loop().add_writer)
+            await ready(process.stdin, asyncio.get_running_loop().add_writer, process.exited)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
