@@ -32,7 +32,7 @@ ct status & dnat == 0 iifgroup . oifgroup != @joined drop
 
 
 class Clusters:
-    """Numbers of clusters, from 1 on; 0 is the group of an interface that has no container yet."""
+    """Numbers of clusters, from 1 on; 0 is the group of an interface that was made when there was none."""
 
     def __init__(self, table: str, prefix: str) -> None:
         self._table, self._prefix = table, prefix
