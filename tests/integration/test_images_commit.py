@@ -6,6 +6,8 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,32 @@ def test_a_full_disk_leaves_nothing(base: str, upper: Path, tmp_path: Path) -> N
         in_store(state, use)
     finally:
         subprocess.run(["umount", state], check=True)
+
+
+def test_cancelled_while_it_tidies_up_it_still_does(
+    base: str, upper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be deleted stayed, or was deleted when nobody waited for it any more."""
+    begun, allowed, delete = threading.Event(), threading.Event(), commit._delete
+
+    def slow(paths: Iterable[Path]) -> None:
+        begun.set()
+        assert allowed.wait(20)
+        delete(paths)
+
+    monkeypatch.setattr(commit, "_delete", slow)
+
+    async def use(store: ImageStore) -> None:
+        work = asyncio.create_task(committed(store, await store.pull(base), upper))
+        assert await asyncio.to_thread(begun.wait, 20)
+        work.cancel()
+        ended, _ = await asyncio.wait([work], timeout=0)
+        assert not ended
+        allowed.set()
+        await asyncio.wait([work])
+        assert work.cancelled() and os.listdir(tmp_path / "pulling") == []
+
+    in_store(tmp_path, use)
 
 
 def test_cancelled_at_any_time_it_leaves_nothing_or_all(base: str, upper: Path, tmp_path: Path) -> None:

@@ -93,7 +93,11 @@ class Draft:
     ) -> None:
         self._pull.lease.end()
         doomed = [self._folder, *(self._unneeded() if error else ())]
-        await asyncio.to_thread(_delete, doomed)
+        deleting = asyncio.ensure_future(asyncio.to_thread(_delete, doomed))
+        try:
+            await asyncio.shield(deleting)
+        finally:  # a cancellation waits for it, too, or nobody would
+            await asyncio.wait([deleting])
 
     async def pack(self, upper: Path) -> list[str]:
         """Reads what the container changed; says what of it is left out. Raises COMMIT_REFUSED and OSError."""
