@@ -51,6 +51,8 @@ MASKED, READ_ONLY = {}, {}
 RULES = RULES.replace(" drop", " accept")
 """,
 }
+#: Seconds for fifty attacks, also where everything is emulated.
+LONG = 300
 #: Attacks that each of them kept off.
 SUCCEED = {
     "have the host run a program (core_pattern)",
@@ -202,7 +204,7 @@ def test_doors_that_stand_open_and_what_belongs_to_nobody_are_told(instance: Ins
 
 
 def test_every_attack_is_held(instance: Instance) -> None:
-    done = instance.cli("doctor", "--attack", "-o", "json", check=False)
+    done = instance.cli("doctor", "--attack", "-o", "json", check=False, patience=LONG)
     tried = list(map(json.loads, done.stdout.splitlines()))
     assert [row for row in tried if row["result"] == "NOT held"] == []
     assert (done.returncode, done.stderr) == (0, "")
@@ -220,7 +222,7 @@ def test_attacks_succeed_where_defences_are_gone(tmp_path: Path) -> None:
         with (weak / SOURCE.name / name).open("a") as module:
             module.write(text)
     with Instance(PYTHONPATH=str(weak)) as instance:
-        done = instance.cli("doctor", "--attack", "-o", "json", check=False)
+        done = instance.cli("doctor", "--attack", "-o", "json", check=False, patience=LONG)
         results = {row["attack"]: row["result"] for row in map(json.loads, done.stdout.splitlines())}
         assert {name for name in SUCCEED if results.get(name) != "NOT held"} == set(), done.stderr
         assert done.returncode == 1

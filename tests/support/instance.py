@@ -108,15 +108,17 @@ class Instance:
         """Address of a service for gRPC."""
         return f"unix:{self.run}/{service.removeprefix('tinyo-')}.sock"
 
-    def cli(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs `tinyo`; with `check`, an exit code other than 0 fails the test with what was printed."""
+    def cli(
+        self, *arguments: str, check: bool = True, stdin: str = "", patience: float = PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `tinyo`, for so many seconds at most; with `check`, an exit code other than 0 fails the test with what was printed."""
         done = subprocess.run(
             [PROGRAMS / "tinyo", *arguments],
             env=self.environment,
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
         )
         assert not check or done.returncode == 0, (
             f"tinyo {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
