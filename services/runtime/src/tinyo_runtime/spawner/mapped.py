@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyo_runtime.spawner import harden
 from tinyo_runtime.spawner import syscalls as sys
-from tinyo_runtime.spawner.userns import CLONE_NEWUSER
+from tinyo_runtime.spawner.userns import CLONE_NEWUSER, write_map
 
 if TYPE_CHECKING:
     from tinyo_runtime.spawner.enter import Plan
@@ -37,17 +37,6 @@ def prepare(pid: int, told: dict[str, Any], stdio: Sequence[int]) -> None:
             resource.prlimit(pid, number, (soft, hard))
     for fd in filter(lambda fd: stat.S_ISFIFO(os.fstat(fd).st_mode), stdio):
         os.fchown(fd, told["user"]["owner"], -1)
-
-
-def write_map(path: str, ranges: Sequence[Sequence[int]]) -> None:
-    """All lines at once, as the kernel wants it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, "".join(f"{inside:d} {outside:d} {ids:d}\n" for inside, outside, ids in ranges).encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(fd)
 
 
 def become_root(plan: "Plan") -> None:

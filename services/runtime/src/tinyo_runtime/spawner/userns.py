@@ -11,6 +11,7 @@ root; and for a new container `layers`, a descriptor of the folder of all layers
 import errno
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,15 +58,22 @@ def make(inside: int, outside: int, ids: int) -> int:
         os._exit(0)
     try:
         for kind in ("uid", "gid"):
-            fd = os.open(f"/proc/{pid}/{kind}_map", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, f"{inside:d} {outside:d} {ids:d}".encode())
-            finally:
-                os.close(fd)
+            write_map(f"/proc/{pid}/{kind}_map", [(inside, outside, ids)])
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(pidfd)
         os.waitid(os.P_PID, pid, os.WEXITED)
+
+
+def write_map(path: str, ranges: Sequence[Sequence[int]]) -> None:
+    """All lines at once, as the kernel wants it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, "".join(f"{inside:d} {outside:d} {ids:d}\n" for inside, outside, ids in ranges).encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
 
 
 def answer(spawner: "Spawner", message: "protocol.Message") -> None:
